@@ -1,0 +1,81 @@
+# One verb, one command; each makes and reuses its own virtual environment. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+# What `make test` installs; TEST_EXTRAS=test where there is no wheel of the drivers or of the server.
+TEST_EXTRAS ?= test,psycopg2,server$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
+MINORS = 9 10 11 12 13 14
+
+comma := ,
+IN_VENV := $(VENV)/bin/python
+DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-all bench lint types format clean pythons
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@echo 'PYTHON= chooses the interpreter, VENV= the environment, ARGS= what the program is given:'
+	@echo '  make test PYTHON=python3.13 VENV=.venv-3.13 ARGS="-m faults"'
+
+demo: $(VENV)/.with-$(DEMO_EXTRAS) ## run the main job on real data: sqlite3, or PostgreSQL in DBPOOL_DEMO_DSN
+	$(IN_VENV) -m dbpool demo $(ARGS)
+
+test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, with branch coverage but for the walk
+	$(IN_VENV) -m pytest $(if $(ARGS),$(ARGS),-m "not walk") --cov
+	$(if $(ARGS),,$(IN_VENV) -m pytest -m walk)
+
+test-all: ## run the suite on every CPython from 3.9 on that is found; a line for each, the output in VENV-*/test.log
+	@$(MAKE) --no-print-directory -s pythons | { failed=0; \
+	while read -r version python; do \
+	  venv=$(VENV)-$$version; mkdir -p $$venv; log=$$venv/test.log; \
+	  if $(MAKE) --no-print-directory test PYTHON=$$python VENV=$$venv </dev/null >$$log 2>&1; \
+	  then word=passed; else word=FAILED; failed=1; fi; \
+	  echo "CPython $$version $$word: $$(tail -n 400 $$log | grep -E "(passed|failed|error).* in |Error" | tail -n 1 | tr -d =) ($$log)"; \
+	done; exit $$failed; }
+
+bench: $(VENV)/.with-bench,server ## measure the hot path and the fairness beside other pools
+	$(IN_VENV) benchmarks/hot_path.py $(ARGS)
+	$(IN_VENV) benchmarks/fairness.py $(ARGS)
+
+lint: $(VENV)/.with-lint ## check style and layout
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff format --check .
+
+types: $(VENV)/.with-types ## check types
+	$(IN_VENV) -m mypy $(ARGS)
+
+format: $(VENV)/.with-lint ## mend style and layout
+	$(IN_VENV) -m ruff check --fix .
+	$(IN_VENV) -m ruff format .
+
+clean: ## remove all that the other targets made
+	@for venv in $(VENV) $(VENV)-*; do [ ! -f "$$venv/pyvenv.cfg" ] || rm -rf "$$venv"; done
+	rm -rf build dist *.egg-info htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find dbpool tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A line for each CPython found: its version and its path. Each is asked, for a name on PATH may be an empty shim.
+pythons:
+	@for minor in $(MINORS); do \
+	  for python in python3.$$minor "$$HOME"/.pyenv/versions/3.$$minor.*/bin/python; do \
+	    path=$$("$$python" -c "import ensurepip, platform, sys; \
+	assert platform.python_implementation() == 'CPython' and sys.version_info[:2] == (3, $$minor); \
+	print(sys.executable)" 2>/dev/null) && echo "3.$$minor $$path" && break; \
+	  done; \
+	done; true
+
+# An environment that was made to the end.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || \
+	  { echo '$(PYTHON) is not there or older than 3.9: set PYTHON='; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo '$(PYTHON) cannot make virtual environments: install python3-venv'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(IN_VENV) -m pip install --quiet --disable-pip-version-check 'pip >= 21.3' # the first with editable wheels
+	@touch $@
+
+# The stamp's name lists the extras that were installed.
+$(VENV)/.with-%: setup.cfg setup.py pyproject.toml | $(VENV)/.made
+	$(IN_VENV) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

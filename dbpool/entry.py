@@ -1,0 +1,146 @@
+"""The pool's record of one connection, and of the right to open one. Neither keeps the thing it records alive."""
+
+from __future__ import annotations
+
+import enum
+import weakref
+from collections import deque
+from typing import Any, Callable, Generic, TypeVar, cast
+
+C = TypeVar("C")
+FOR_EVER = float("inf")
+RETIRED = -1.0  # a use_by that has always passed
+
+
+class Status(enum.Enum):
+    """Where a connection is. Not a field that somebody must write: it follows from who has the connection."""
+
+    CONNECTING = "connecting"  # a ticket:          -> IDLE, LEASED, CLOSED
+    IDLE = "idle"  # the idle deque:                -> LEASED, CHECKING, CLOSED
+    CHECKING = "checking"  # in the pool's own hands -> IDLE, LEASED, CLOSED
+    LEASED = "leased"  # a caller or a key has it   -> IDLE, LEASED (handed over), CHECKING, CLOSED
+    CLOSED = "closed"  # final
+
+    @property
+    def successors(self) -> tuple[Status, ...]:
+        return _SUCCESSORS[self]
+
+
+_SUCCESSORS = {
+    Status.CONNECTING: (Status.IDLE, Status.LEASED, Status.CLOSED),
+    Status.IDLE: (Status.LEASED, Status.CHECKING, Status.CLOSED),
+    Status.CHECKING: (Status.IDLE, Status.LEASED, Status.CLOSED),
+    Status.LEASED: (Status.IDLE, Status.LEASED, Status.CHECKING, Status.CLOSED),
+    Status.CLOSED: (),
+}
+
+
+class Entry(weakref.ref[C]):
+    """One open connection, from its adoption until its close has returned.
+
+    A weak reference: called, it gives the connection, or None once nobody has it. What the callback of a dead one
+    runs must be a C function (``lost.append``), because an interrupt inside a Python one would be swallowed there.
+    ``==`` and ``hash`` are the connection's: compare entries by ``is``.
+    """
+
+    __slots__ = (
+        "by_block",
+        "cid",
+        "depth",
+        "doomed",
+        "fate",
+        "holder",
+        "home",
+        "key",
+        "marks",
+        "opened",
+        "shared",
+        "since",
+        "use_by",
+        "uses",
+    )
+
+    cid: int | None  # id(connection) while registered; None once forgotten
+    fate: str | None  # why it was closed
+    depth: int  # with blocks inside each other on its key ...
+    by_block: bool  # ... the first of which leased it ...
+    shared: bool  # its key has come to serve more than one caller
+    doomed: bool  # ... and one of which failed
+    key: Any  # the key it is leased under, or None
+    home: Any  # whose it was last, for a pool that gives a thread its own again
+    holder: int | None  # thread that leased it last
+    since: float  # when it was leased last
+    uses: int  # leases so far: the number of the current one
+    use_by: float  # not handed out from then on; written at opening and by drain, never by a put
+    opened: float
+    marks: Any  # the driver's attributes as they were after on_connect
+
+
+class StrongEntry(Generic[C]):
+    """The entry of a connection that cannot be weakly referenced: dropped without putconn, it is not noticed."""
+
+    __slots__ = (*Entry.__slots__, "conn")
+
+    def __init__(self, conn: C) -> None:
+        self.conn: C | None = conn
+
+    def __call__(self) -> C | None:
+        return self.conn
+
+
+def record(conn: C, now: float, marks: Any, on_lost: Callable[[Any], None]) -> Entry[C]:
+    """Return a new entry for *conn*; *on_lost* (a C function) is called with it when nobody has *conn* any more."""
+    entry: Entry[C]
+    try:
+        entry = Entry(conn, on_lost)
+    except TypeError:
+        entry = cast("Entry[C]", StrongEntry(conn))  # the same but for being weak
+    entry.cid = id(conn)
+    entry.fate = entry.key = entry.home = entry.holder = None
+    entry.since = entry.opened = now
+    entry.depth = 0
+    entry.by_block = entry.doomed = entry.shared = False
+    entry.uses = 0
+    entry.use_by = FOR_EVER
+    entry.marks = marks
+    return entry
+
+
+class TicketRef(weakref.ref["Ticket"]):
+    """The registry's side of a ticket; hashed and compared by the ticket's identity."""
+
+    __slots__ = ()
+
+
+class Ticket:
+    """The right to open one connection. It holds a slot until it is ended or dropped."""
+
+    __slots__ = ("__weakref__", "deadline", "generation", "job", "owner", "ref", "started")
+
+    def __init__(self, deadline: float, generation: int, owner: Any) -> None:
+        self.deadline = deadline
+        self.generation = generation
+        self.owner = owner  # weak reference to the waiter for whom it was issued, or None
+        self.started = False
+        self.job: deque[None] = deque((None,))
+        self.ref: TicketRef | None = None
+
+    def claim(self) -> bool:
+        """Take the work; True for the first who asks, the helper thread or the caller who gave up on it."""
+        try:
+            self.job.pop()
+        except IndexError:
+            return False
+        return True
+
+
+class ThreadKey:
+    """Lives in a thread's local storage; its death tells that the thread has ended. (An ident is given away again.)"""
+
+    __slots__ = ("__weakref__",)
+
+
+class ThreadRef(weakref.ref[ThreadKey]):
+    """The key under which a thread's connection is leased; hashed and compared by the ThreadKey's identity."""
+
+    __slots__ = ()

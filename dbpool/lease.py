@@ -1,0 +1,120 @@
+"""Lease: what connection() returns: one connection for a with block, committed or rolled back, and always put back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from dbpool import logs
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from dbpool.entry import Entry
+
+C = TypeVar("C")
+
+
+class Lease(Generic[C]):
+    """``with pool.connection() as conn``: commits on success, rolls back on an error, and puts *conn* back.
+
+    It knows the number of its lease: a connection that was put back inside the block, and may be another's by now, is
+    left alone.
+    """
+
+    # No __init__: calling it would cost more than all else here. connection() sets _pool.
+    __slots__ = ("_conn", "_entry", "_number", "_pool")
+
+    _pool: Any
+    _conn: C | None
+    _entry: Entry[C]
+    _number: int
+
+    def __enter__(self) -> C:
+        pool = self._pool
+        self._conn = conn = pool.getconn()
+        try:
+            self._entry = entry = pool._entries[id(conn)]
+        except KeyError:
+            self._closed_meanwhile()
+        self._number = entry.uses
+        return conn  # type: ignore[no-any-return]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        conn, self._conn = self._conn, None
+        if kind is not None or self._entry.uses != self._number:
+            self._fail(conn, kind is None)
+            return
+        pool = self._pool
+        try:
+            if pool._pending(conn):
+                pool._commit(conn)
+        finally:
+            pool.putconn(conn)
+
+    def _closed_meanwhile(self) -> NoReturn:
+        raise self._pool._opener.errors.PoolClosed("connection pool is closed") from None
+
+    def _fail(self, conn: C | None, succeeded: bool) -> None:
+        """The block failed, or its lease ended inside it. The error that ended the block matters more than ours."""
+        pool = self._pool
+        if self._entry.uses == self._number and id(conn) in pool._leases:
+            self._rollback(conn)
+            pool.putconn(conn)
+        elif succeeded:
+            raise pool._opener.errors.PoolError("the connection was put back or closed inside its with block")
+
+    def _rollback(self, conn: C | None) -> None:
+        try:
+            self._pool._opener.connector.rollback(conn)
+        except Exception as exc:  # putconn will see what is left of the connection
+            logs.info("rolling back raised %s", type(exc).__name__)
+
+
+class KeyedLease(Lease[C]):
+    """The same under a key. Of blocks nested on one key only the outermost commits or rolls back and puts.
+
+    An error that leaves an inner one dooms it to rolling back. What getconn(key) leased before is not put back.
+    """
+
+    __slots__ = ("_key",)
+
+    _key: Any
+
+    def __enter__(self) -> C:
+        pool, key = self._pool, self._key
+        with pool._lock:
+            leased = key in pool._state.keyed
+        self._conn = conn = pool._obtain(key)
+        try:
+            self._entry = entry = pool._entries[id(conn)]
+        except KeyError:
+            self._closed_meanwhile()
+        self._number = entry.uses
+        entry.by_block = entry.by_block or not leased
+        entry.depth += 1
+        return conn  # type: ignore[no-any-return]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        conn, self._conn = self._conn, None
+        pool, entry = self._pool, self._entry
+        if entry.uses != self._number or pool._state.keyed.get(entry.key) is not conn:
+            if kind is None:
+                raise pool._opener.errors.PoolError("the connection was put back or closed inside its with block")
+            return
+        entry.depth -= 1
+        entry.doomed = entry.doomed or kind is not None
+        if entry.depth:
+            return
+        doomed, entry.doomed = entry.doomed, False
+        try:
+            if doomed:
+                self._rollback(conn)
+            else:
+                pool._commit(conn)
+        finally:
+            if entry.by_block:
+                pool.putconn(conn)

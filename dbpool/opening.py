@@ -1,0 +1,202 @@
+"""Opener: makes the connections of one pool, and learns from them which driver it is that the pool serves."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Callable
+
+from dbpool import logs
+from dbpool.connectors.base import Connector, by_module, find
+from dbpool.errors import Bound, bind
+
+if TYPE_CHECKING:
+    from dbpool.config import PoolConfig
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts
+
+
+class HiddenArgs(tuple):  # type: ignore[type-arg]
+    """Positional arguments of connect: a DSN among them must not be seen when printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} hidden>"
+
+
+class HiddenKwargs(dict[str, Any]):
+    """Keyword arguments of connect: a password among them must not be seen when printed."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} hidden>"
+
+    __str__ = __repr__
+
+
+class Opener:
+    """How the connections of one pool are made: connect, on_connect, attempts; and by whom they are known.
+
+    *connect* is a callable, a DB-API module, a Connector, or None for psycopg2, else ksycopg2.
+    """
+
+    def __init__(self, connect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], config: PoolConfig) -> None:
+        self._source = _resolve(connect)
+        self._config = config
+        self.args = HiddenArgs(args)
+        self.kwargs = HiddenKwargs(kwargs)
+        self.connector: Connector | None = self._source if isinstance(self._source, Connector) else None
+        self._driver = None if self.connector else by_module(self._source)
+        known = self.connector or self._driver
+        error = _module_error(self._source) or (known.error if known else None)
+        self.errors: Bound = bind(error)
+        if known is not None:
+            self._check_level(known)
+
+    def dial(self) -> Any:
+        """Call the driver's connect. It is looked up at each call, so that a patched one is found."""
+        args, kwargs = self._arguments()
+        if isinstance(self._source, (ModuleType, Connector)):
+            return self._source.connect(*args, **kwargs)
+        return self._source(*args, **kwargs)
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args: tuple[Any, ...] = self.args
+        kwargs: dict[str, Any] = self.kwargs
+        if self.errors.driver is not None and len(args) == 1:
+            # A callable in the place of the DSN gives it anew each time: passwords may change.
+            only = args[0]() if callable(args[0]) else args[0]
+            args, kwargs = ((), {**only, **kwargs}) if isinstance(only, Mapping) else ((only,), kwargs)
+        return args, self._driver.adapt(kwargs) if self._driver else kwargs
+
+    def open(self, dial: Callable[[], Any], wanted: Callable[[], bool]) -> tuple[Any, Any]:
+        """Return a new connection, made ready by on_connect, and its attributes as they are then.
+
+        A failed attempt is repeated ``connect_attempts`` times in all, after growing pauses, while it is *wanted*.
+        Raises what the last attempt raised; nothing stays open.
+        """
+        pause = FIRST_PAUSE
+        for attempt in range(1, self._config.connect_attempts + 1):
+            try:
+                return self._open_once(dial)
+            except Exception as exc:
+                self._learn_error(exc)
+                if attempt == self._config.connect_attempts or not wanted():
+                    raise
+                logs.info("connect attempt %d failed (%s), trying again", attempt, type(exc).__name__)
+            time.sleep(pause * (0.5 + 0.5 * _random()))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        raise AssertionError("connect_attempts is at least 1")
+
+    def _open_once(self, dial: Callable[[], Any]) -> tuple[Any, Any]:
+        conn = dial()
+        if conn is None:
+            raise TypeError("connect returned None, not a connection")
+        try:
+            connector = self._learn(conn)
+            if self._config.on_connect is not None:
+                self._config.on_connect(conn)
+                if not connector.is_clean(conn):
+                    connector.commit(conn)
+            if connector.unfit(conn):
+                raise self.errors.PoolError("connect returned a connection that cannot be used: closed, or busy")
+            look = connector.marks_of()
+            return conn, None if look is None else look(conn)
+        except BaseException:
+            self.close(conn)
+            raise
+
+    def close(self, conn: Any) -> None:
+        """Close *conn*; a connection that cannot be closed is let go."""
+        try:
+            (self.connector or find(conn)).close(conn)
+        except Exception as exc:
+            logs.debug("closing a connection raised %s", type(exc).__name__)
+
+    def _learn(self, conn: Any) -> Connector:
+        if self.connector is None:
+            connector = find(conn)
+            self._check_level(connector)
+            self.connector = connector
+        if self.errors.driver is None:
+            error = self.connector.error or _error_of(type(conn))
+            if error is not None:
+                self.errors = bind(error)
+        return self.connector
+
+    def _learn_error(self, exc: BaseException) -> None:
+        if self.errors.driver is None:
+            error = _error_of(type(exc))
+            if error is not None:
+                self.errors = bind(error)
+
+    def _check_level(self, connector: Connector) -> None:
+        level = self._config.reset
+        if isinstance(level, str) and level not in connector.levels:
+            raise ValueError(
+                f"reset={level!r} is not known for this kind of connection; {sorted(connector.levels)} are"
+            )
+
+
+def _random() -> float:
+    import random  # takes a millisecond to load, and few pools ever need it
+
+    return random.random()
+
+
+def _resolve(connect: Any) -> Any:
+    if connect is None:
+        return _default_driver()
+    if isinstance(connect, ModuleType):
+        if not callable(getattr(connect, "connect", None)):
+            raise TypeError(f"connect: the module {connect.__name__} has no connect()")
+        return connect
+    if isinstance(connect, Connector) or (callable(connect) and not _is_connector_class(connect)):
+        return connect
+    raise TypeError(f"connect must be a callable, a DB-API module or a Connector, not {type(connect).__name__}")
+
+
+def _is_connector_class(connect: Any) -> bool:
+    return isinstance(connect, type) and issubclass(connect, Connector)
+
+
+def _default_driver() -> ModuleType:
+    for name in ("psycopg2", "ksycopg2"):
+        try:
+            return import_module(name)
+        except ModuleNotFoundError as exc:
+            if exc.name != name:
+                raise
+    raise ImportError(
+        "connect was not given, and neither psycopg2 nor ksycopg2 is installed: pass connect=, or from the checkout "
+        "run `pip install .[psycopg2]`"
+    )
+
+
+def _module_error(source: Any) -> type[BaseException] | None:
+    """The Error of a DB-API module, given the module or a function of it."""
+    if isinstance(source, ModuleType):
+        return _error_in(source)
+    return None if isinstance(source, Connector) else _error_of(source)
+
+
+def _error_of(thing: Any) -> type[BaseException] | None:
+    """The Error of the DB-API module that a type or a function comes from, through the type's MRO."""
+    for base in getattr(thing, "__mro__", (thing,)):
+        name = str(getattr(base, "__module__", ""))
+        while name:  # mysql.connector.connection, mysql.connector, mysql
+            error = _error_in(sys.modules.get(name)) or _error_in(sys.modules.get(name.lstrip("_")))
+            if error is not None:
+                return error
+            name = name.rpartition(".")[0]
+    return None
+
+
+def _error_in(module: Any) -> type[BaseException] | None:
+    error = getattr(module, "Error", None)
+    if hasattr(module, "apilevel") and isinstance(error, type) and issubclass(error, Exception):
+        return error
+    return None

@@ -1,0 +1,73 @@
+"""Gives every test its PostgreSQL, says which one it is, and keeps the nightly tests for the night."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import cache
+from typing import TYPE_CHECKING, Any, Callable
+
+import pytest
+from clusters import Cluster, Installation, installed, new_cluster
+from servers import Missing, Server, choose, choose_for_clusters, require_or_skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WISH = os.environ.get("DBPOOL_TEST_SERVER", "auto")
+
+
+@cache
+def chosen(choice: Callable[[str], tuple[Any, str]]) -> tuple[Any, str]:
+    """Ask once: whether a Docker engine answers takes a while."""
+    return choice(WISH)
+
+
+def pytest_report_header() -> str:
+    """Say which server the tests would use, and why."""
+    try:
+        return f"PostgreSQL: {chosen(choose)[1]}"
+    except Missing as missing:
+        return f"PostgreSQL: none ({missing})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the nightly tests by day."""
+    if os.environ.get("DBPOOL_NIGHTLY") == "1":
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=nightly)
+    items[:] = [item for item in items if item not in nightly]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL that all tests share: `dsn` and `how`."""
+    try:
+        found, how = chosen(choose)
+    except Missing as missing:
+        require_or_skip("postgres", str(missing))
+    with found.serve() as dsn:
+        yield Server(dsn, how)
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """PostgreSQL's programs and an initialised data folder: what clusters are made from."""
+    try:
+        programs, _ = chosen(choose_for_clusters)
+    except Missing as missing:
+        require_or_skip("cluster", str(missing))
+    with installed(programs.binaries) as installation:
+        yield installation
+
+
+@pytest.fixture
+def cluster(installation: Installation) -> Iterator[Callable[..., Cluster]]:
+    """Makes and starts a test's own servers: `cluster(max_connections="5")`; removes them when it ends."""
+    with ExitStack() as clusters:
+
+        def start(**settings: str) -> Cluster:
+            return clusters.enter_context(new_cluster(installation, **settings)).start()
+
+        yield start

@@ -1,0 +1,1 @@
+"""Real threads that do everything at once."""

@@ -1,0 +1,193 @@
+"""The state machine alone, where a hit, an interrupt or a death comes between two of its steps."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+
+from dbpool.entry import Status, record
+from dbpool.errors import PoolTimeout
+from dbpool.semaphore import Waiter
+from dbpool.state import PoolState
+
+
+class Conn:
+    """Anything that can be weakly referenced."""
+
+
+class Caller(Waiter):
+    """Counts how often it is woken."""
+
+    woken = 0
+
+    def wake(self):
+        self.woken += 1
+
+
+class Robbed(deque):
+    """An idle deque from which a hit takes the last connection just before the locked code does."""
+
+    def pop(self):
+        raise IndexError
+
+    popleft = pop
+
+
+@pytest.fixture
+def state():
+    return PoolState("alone", 0, 2, connect_limit=10)
+
+
+def opened(state, now=0.0):
+    """Open one connection, which goes idle."""
+    ticket, conn = state.issue(now), Conn()
+    assert state.begin(ticket)
+    assert state.adopt(ticket, record(conn, now, None, state.lost.append), conn)
+    state.match(now)
+    return conn
+
+
+def leased(state):
+    """Open one connection and lease it to a caller."""
+    caller = Caller(None, 1, 0.0)
+    state.arrive(caller)
+    opened(state)
+    return caller.conn
+
+
+def test_what_closeall_seized_is_not_taken_back_from_a_leaving_waiter(state):
+    conn = leased(state)
+    assert state.seize() == [conn]
+    state.hand_back(conn)
+    assert not state.idle
+
+
+def test_what_is_not_known_is_not_taken_back(state):
+    state.hand_back(Conn())
+    assert not state.idle
+
+
+def test_an_interrupted_put_restores_the_lease(state):
+    conn = leased(state)
+    entry = state.leases.pop(id(conn))
+    state.restore(conn, entry)
+    assert state.leases == {id(conn): entry}
+
+
+def test_an_interrupted_put_restores_nothing_once_the_connection_is_idle(state):
+    conn = leased(state)
+    entry = state.leases.pop(id(conn))
+    state.idle.append(conn)
+    state.restore(conn, entry)
+    assert not state.leases
+
+
+def test_an_interrupted_put_looks_at_every_idle_connection(state):
+    first, second = opened(state), opened(state)
+    assert list(state.idle) == [first, second]
+    state.idle.pop()
+    state.restore(second, state.entries[id(second)])
+    assert list(state.leases) == [id(second)]
+
+
+def test_an_interrupted_put_restores_nothing_once_the_connection_is_being_closed(state):
+    conn = leased(state)
+    entry = state.leases.pop(id(conn))
+    assert state.condemn(conn, "closed")
+    state.restore(conn, entry)
+    assert not state.leases
+
+
+def test_an_entry_that_was_forgotten_is_not_listed_as_drained(state):
+    conn = opened(state)
+    state.entries[id(conn)].cid = None  # its close has just been noted by another step
+    state.drain()
+    assert not state.drained
+
+
+def test_a_ticket_that_died_gives_its_slot_back_even_before_it_is_reaped(state):
+    state.issue(0.0)  # dropped at once, as an interrupted caller does
+    state.lost.clear()
+    state.match(0.0)
+    assert state.size() == 0
+
+
+def test_a_ticket_that_is_in_time_is_left_alone(state):
+    ticket = state.issue(0.0)
+    state.match(9.9)
+    assert ticket.ref in state.tickets
+
+
+def test_a_connect_that_takes_too_long_fails_its_waiter_and_frees_the_slot(state):
+    caller = Caller(None, 1, 0.0)
+    state.arrive(caller)
+    state.match(0.0)
+    assert state.begin(caller.ticket)
+    state.match(10.0)
+    assert isinstance(caller.error, PoolTimeout)
+    assert (state.size(), state.aborted, len(state.waiters)) == (0, 1, 0)
+
+
+def test_a_hit_that_is_quicker_leaves_nothing_to_drain(state):
+    opened(state)
+    state.drain()
+    state.idle = Robbed(state.idle)
+    assert state.match(0.0).close == []
+
+
+def test_a_hit_that_is_quicker_leaves_nothing_to_close(state):
+    opened(state)
+    state.shut()
+    idle, state.idle = state.idle, Robbed(state.idle)
+    doomed = []
+    state._doom("surplus", doomed)
+    assert doomed == []
+    state.idle = idle
+    assert len(state.match(0.0).close) == 1
+
+
+def test_a_connection_that_is_idle_but_no_longer_registered_is_passed_over(state):
+    conn = opened(state)
+    del state.entries[id(conn)]  # closeall() came between
+    caller = Caller(None, 1, 0.0)
+    state.arrive(caller)
+    state.match(0.0)
+    assert caller.conn is None
+    assert caller.ticket is not None
+
+
+def test_an_entry_whose_id_is_another_connections_by_now_takes_nothing_from_it(state):
+    conn = leased(state)
+    stranger = record(Conn(), 0.0, None, state.lost.append)
+    stranger.cid = id(conn)
+    state.lost.append(stranger)
+    state.match(0.0)
+    assert state.leases
+    assert state.entries[id(conn)]() is conn
+
+
+def test_a_waiter_is_woken_at_least_once_and_then_gone_from_the_queue(state):
+    caller = Caller(None, 1, 0.0)
+    state.arrive(caller)
+    opened(state)
+    assert caller.woken >= 1
+    assert len(state.waiters) == 0
+
+
+def test_a_hit_beside_the_overflow_check_leaves_the_rest(state):
+    state = PoolState("alone", 0, 1, max_overflow=1)
+    first, second = opened(state), opened(state)
+    assert len({id(first), id(second)} & {id(conn) for conn in state.idle}) == 1
+
+
+def test_a_waiter_that_died_in_the_queue_is_passed_over_even_before_it_is_reaped(state):
+    state.arrive(Caller(None, 1, 0.0))  # dropped at once, as an interrupted caller does
+    state.lost.clear()
+    assert state.waiters.head() is None
+    assert len(state.waiters) == 0
+
+
+def test_every_status_leads_to_closed_and_closed_leads_nowhere():
+    assert [status for status in Status if Status.CLOSED not in status.successors] == [Status.CLOSED]
+    assert Status.CLOSED.successors == ()

@@ -1,0 +1,114 @@
+"""Bugs, each planted in one shipped line, that the walk must find. Each is named for what goes wrong."""
+# ruff: noqa: E501  (shipped lines are quoted as they are)
+
+from __future__ import annotations
+
+from .scenarios import Setting
+
+Patch = tuple[str, str, str]  # module, shipped text, wrong text
+BUGS: dict[str, tuple[Patch, Setting]] = {
+    "lost wake-up: putconn does not look at the gate after the append": (
+        (
+            "pool",
+            "                    if self._state.gate:  # after the append, never before\n                        self._settle()\n",
+            "",
+        ),
+        Setting(("get", "get")),
+    ),
+    "lost wake-up: putconn looks at the gate before the append": (
+        (
+            "pool",
+            "                    self._idle.append(conn)\n                    entry = None  # from here on it may be another's\n                    if self._state.gate:  # after the append, never before\n",
+            "                    gate = self._state.gate\n                    self._idle.append(conn)\n                    entry = None\n                    if gate:\n",
+        ),
+        Setting(("get", "get")),
+    ),
+    "lost wake-up: nobody matches after a caller has queued": (
+        (
+            "shell",
+            "            if conn is None:\n                self._settle()\n                conn = self._await",
+            "            if conn is None:\n                conn = self._await",
+        ),
+        Setting(("get", "get")),
+    ),
+    "lost wake-up: the gate is lowered for a moment": (
+        (
+            "state",
+            "        todo = Todo()\n        if self.lost:\n",
+            "        todo = Todo()\n        self.gate = False\n        if self.lost:\n",
+        ),
+        Setting(("get", "get")),
+    ),
+    "lost wake-up: the gate is not raised by who queues": (
+        (
+            "state",
+            "        self.waiters.join(waiter)\n        self.gate = True\n",
+            "        self.waiters.join(waiter)\n",
+        ),
+        Setting(("get", "get")),
+    ),
+    "lost work: dirty is cleared after the match, not before": (
+        (
+            "shell",
+            "                    state.dirty = False\n                    todo = state.match(monotonic())\n",
+            "                    todo = state.match(monotonic())\n                    state.dirty = False\n",
+        ),
+        Setting(("close", "get")),
+    ),
+    "slot lost on failed connect: its ticket is not ended": (
+        (
+            "state",
+            "        delivered = waiter is not None and self._refuse(waiter, error)\n        self.end(ticket)\n        return delivered\n",
+            "        return waiter is not None and self._refuse(waiter, error)\n",
+        ),
+        Setting(("get", "get"), idle=0, failures=1),
+    ),
+    "double holder: the claim of a put is no claim": (
+        ("pool", "entry = self._leases.pop(id(conn))  # the claim", "entry = self._leases[id(conn)]"),
+        Setting(("double put", "get")),
+    ),
+    "late connection after close: one that comes back stays": (
+        (
+            "state",
+            "        while self.idle and (self.closed or self.waiters.room",
+            "        while self.idle and (self.waiters.room",
+        ),
+        Setting(("close", "get")),
+    ),
+    "closed pool: waiters are not told": (
+        (
+            "state",
+            '        if self.closed:\n            waiter.error = self.errors.PoolClosed("connection pool is closed")\n            return True\n',
+            "",
+        ),
+        Setting(("close", "get"), idle=0),
+    ),
+    "over the limit: a connection that is being closed holds no slot": (
+        (
+            "state",
+            "        return len(self.entries) + len(self.tickets)\n",
+            "        return len(self.entries) + len(self.tickets) - len(self.closing)\n",
+        ),
+        Setting(("get", "put(close)")),
+    ),
+    "over the limit: a ticket holds no slot": (
+        ("state", "        return len(self.entries) + len(self.tickets)\n", "        return len(self.entries)\n"),
+        Setting(("get", "get"), idle=0),
+    ),
+    "lost slot: a closed connection is not reported": (
+        ("shell", "                self._state.lost.append(entry)\n", "                pass\n"),
+        Setting(("get", "put(close)")),
+    ),
+    "lost slot: a dropped lease is not reaped": (
+        ("state", "        if self.lost:\n            self._reap(todo)\n", ""),
+        Setting(("dropped", "get")),
+    ),
+    "lost connection: match takes it before it knows for whom": (
+        (
+            "state",
+            "            waiter.wake()\n            self.waiters.leave(waiter)\n            self._take_back_ticket(waiter)\n            if waiter.slept",
+            "            self.waiters.leave(waiter)\n            self._take_back_ticket(waiter)\n            if waiter.slept",
+        ),
+        Setting(("get", "get")),
+    ),
+}

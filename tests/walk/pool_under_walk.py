@@ -1,0 +1,191 @@
+"""The shipped core, compiled for the walk: what counts as a step, and the harness around it."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dbpool
+from dbpool.connectors.base import Connector
+from dbpool.errors import bind
+
+from .compiler import Rules, load, patched
+from .explorer import Blocked, Body, WalkLock, World, walk_id, walk_ident
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+SOURCES = ("entry", "semaphore", "state", "shell", "pool")
+LATE = 1000.0  # what the clock shows to a thread whose time-out has passed
+SOON = 0.1  # the time-out of a client that may time out
+
+
+class Interrupt(BaseException):
+    """Stands for KeyboardInterrupt, where a waiter sleeps."""
+
+
+def monotonic() -> float:
+    """Time stands still, but for a thread that timed out."""
+    return LATE if World.active.current.ident in World.active.late else 0.0
+
+
+def nothing(*args: Any, **more: Any) -> None:
+    """Stands for what has no part in the walk: logs, warnings, the garbage collector."""
+
+
+RULES = Rules(
+    flags={"gate", "closed", "dirty", "use_by", "conn", "error", "ticket", "started"},
+    containers={"idle", "entries", "leases", "lost", "job"},
+    guarded={"cid", "closing", "keyed", "tickets", "drained", "queue", "waiters", "closers"},
+    locks={"lock"},
+    bound={"take"},
+    calls={"sleep"},
+    own={"todo"},
+    plain={
+        "AbstractConnectionPool.closed",
+        "record",
+        "describe",
+        "_timeout",
+        "_refusal",
+        "_tell_leaks",
+        "_is_open",
+        "_know",
+        "_pool",
+    },
+    replace={
+        "monotonic": monotonic,
+        "get_ident": walk_ident,
+        "id": walk_id,
+        "RLock": WalkLock,
+        "logs": SimpleNamespace(debug=nothing, info=nothing, warning=nothing, exception=nothing),
+        "_collect": nothing,
+    },
+)
+
+# Counters, times and constants: no step depends on them.
+IGNORE: dict[str, Any] = {
+    "Entry": {"shared", "uses", "holder", "since", "opened", "fate", "marks"},
+    "PoolState": {
+        "opened", "aborted", "connect_errors", "waits", "timeouts", "refused", "waited", "uses_of_closed",
+        "discards", "errors", "last_error", "name", "unfit",
+    },
+    "WalkWaiter": {"since", "slept", "ident"},
+    "WalkPool": {"_config", "_opener", "_unfit", "_dirty", "_commit", "_pending", "harness"},
+    "World": None,  # what it holds is looked at anyway
+    "Counter": None,
+}  # fmt: skip
+
+
+class Connection:
+    """What is pooled under the walk. Knows who uses it, and tells the world when it is open no more."""
+
+    def __init__(self, world: World) -> None:
+        self.holder = ""
+        self.broken = False
+        self.open = True
+        world.open[0] += 1
+        self._open = world.open
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._open[0] -= 1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class WalkConnector(Connector):
+    """Looks whether a connection is broken or closed; resetting such a one fails."""
+
+    error = RuntimeError
+
+    def unfit(self, conn: Any) -> bool:
+        return conn.broken or not conn.open
+
+    dirty = unfit
+
+    def reset(self, conn: Any, level: str) -> None:
+        if self.unfit(conn):
+            raise RuntimeError("broken")
+
+
+class Opener:
+    """Stands for dbpool.opening.Opener: opens at once, or fails as often as the scenario says."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.connector = WalkConnector()
+        self.errors = bind(None)
+
+    def open(self, dial: Any, wanted: Any) -> tuple[Connection, None]:
+        if self.world.failures[0]:
+            self.world.failures[0] -= 1
+            raise RuntimeError("refused")
+        return Connection(self.world), None
+
+    def close(self, conn: Connection) -> None:
+        conn.close()
+
+
+@cache
+def compiled(patch: tuple[str, str, str] | None = None) -> SimpleNamespace:
+    """Compile the shipped sources, with a bug planted if a patch (module, old, new) is given."""
+    folder = Path(dbpool.__file__).parent
+    texts = {f"dbpool.{name}": (folder / f"{name}.py").read_text(encoding="utf-8") for name in SOURCES}
+    if patch is not None:
+        module, old, new = patch
+        texts[f"dbpool.{module}"] = patched(texts[f"dbpool.{module}"], old, new)
+    modules = load(texts, RULES)
+    return SimpleNamespace(modules=modules, pool_class=harnessed(modules["dbpool.pool"]))
+
+
+def harnessed(module: ModuleType) -> Any:
+    """Return the compiled ThreadedConnectionPool with threads, sleep and connects that the world provides."""
+
+    class WalkWaiter(module.ThreadWaiter):  # type: ignore[misc,name-defined]
+        __slots__ = ("rings",)
+
+        def __init__(self, key: Any, ident: int, since: float) -> None:
+            module.Waiter.__init__(self, key, ident, since)
+            self.rings = False
+
+        def wake(self) -> None:
+            self.rings = True
+
+        def sleep(self, seconds: float) -> Body:
+            """Wait to be woken. May time out where *seconds* is a client's time-out or the scenario says so."""
+            world = World.active
+            ends = seconds == SOON or world.impatient or (seconds == module.SLOW_THREAD and world.slow_threads)
+            woken = yield Blocked(lambda: self.rings, "sleeps", timeout_ok=ends)
+            self.rings = False
+            if not woken and seconds == SOON:
+                if world.interrupts:
+                    raise Interrupt
+                world.late.add(world.current.ident)
+            return woken
+
+    class WalkPool(module.ThreadedConnectionPool):  # type: ignore[misc,name-defined]
+        def _new_waiter(self, key: Any) -> Any:
+            return WalkWaiter(key, walk_ident(), monotonic())
+
+        def _begin_thread(self, work: Any, *args: Any) -> bool:
+            world = World.active
+            if world.current.ident:
+                world.spawn("helper", work(*args))
+            return bool(world.current.ident)  # while the scenario is built, the caller connects itself
+
+    return WalkPool
+
+
+def walked_functions() -> list[str]:
+    """The names of the shipped functions that the walk takes apart."""
+    return sorted(name for module in compiled().modules.values() for name in module.__walked__)
+
+
+def source_of(function: Any) -> str:
+    """The shipped text of a function, for planting bugs."""
+    return inspect.getsource(function)
