@@ -366,6 +366,8 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             if not waiter.sleep(min(SLOW_THREAD, left)) and ticket.job:
                 self._connect_for(ticket)  # a host that runs no threads
         else:
+            if ticket is not None and ticket.ref is not None:  # else it has ended
+                left = min(left, max(0.0, ticket.deadline - now))
             waiter.sleep(min(HEARTBEAT, left))
         return True
 

@@ -19,7 +19,7 @@ class Place(weakref.ref["Waiter"]):
 class Waiter:
     """A caller who waits. The queue holds it weakly: a caller that is gone, however it went, leaves by itself."""
 
-    __slots__ = ("__weakref__", "conn", "error", "ident", "key", "place", "since", "slept", "ticket")
+    __slots__ = ("__weakref__", "conn", "error", "ident", "key", "lease", "place", "since", "slept", "ticket")
 
     def __init__(self, key: Any, ident: int, since: float) -> None:
         self.key = key
@@ -28,6 +28,7 @@ class Waiter:
         self.slept = False
         self.place: Place | None = None
         self.conn: Any = None  # what it is given: a connection ...
+        self.lease = 0  # ... for this of its leases ...
         self.error: BaseException | None = None  # ... or the reason why not
         self.ticket: Any = None  # the right to open a connection on the pool's behalf; it goes on waiting
 

@@ -179,8 +179,8 @@ class Shell(Generic[C]):
         with self._lock:
             self._state.depart(waiter)
             if waiter.conn is not None:
-                self._state.hand_back(waiter.conn)
-        waiter.conn = None
+                self._state.hand_back(waiter)
+            waiter.conn = None
         self._settle()
 
     # ---- acting on decisions ----------------------------------------------------------------------------------------
@@ -188,21 +188,19 @@ class Shell(Generic[C]):
     def _settle(self) -> None:
         """Have the state match connections and waiters, and do what it says. Whoever changed something calls this."""
         state = self._state
-        state.dirty = True
         if self._lock._is_owned():
-            return  # the frame below, in the midst of match(), will match again
-        while state.dirty:
-            try:
-                with self._lock:
-                    state.dirty = False
-                    todo = state.match(monotonic())
-            except BaseException:
-                state.dirty = True
-                raise
-            self._do(todo)
+            state.again.append(True)  # the frame below, in the midst of match(), will match again
+            return
+        again = [True]
+        while again:
+            with self._lock:
+                todo = state.match(monotonic())
+            again = self._do(todo)
 
-    def _do(self, todo: Todo) -> None:
+    def _do(self, todo: Todo) -> list[bool]:
+        """Do what match() wants done; not empty if it must match again."""
         while todo.close:
+            todo.again.append(True)
             self._close(todo.close.pop())
         while todo.clean:
             entry, conn = todo.clean.pop()
@@ -210,6 +208,7 @@ class Shell(Generic[C]):
             conn = None
         if self._state.leaked:
             self._tell_leaks()
+        return todo.again
 
     def _close(self, conn: Any) -> None:
         """Close *conn*; then its slot is free."""
@@ -219,7 +218,6 @@ class Shell(Generic[C]):
         finally:
             if entry is not None:
                 self._state.lost.append(entry)
-                self._state.dirty = True
         if entry is not None:
             logs.debug("%s: a connection was closed: %s", self._state.name, entry.fate)
             tell(self._config.listener, "discarded", self, entry.fate)

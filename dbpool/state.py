@@ -22,9 +22,10 @@ from dbpool.semaphore import FifoSemaphore, Place, Waiter
 class Todo:
     """What match() wants done outside the lock. Dropped undone, what it holds frees its slots by itself."""
 
-    __slots__ = ("clean", "close")
+    __slots__ = ("again", "clean", "close")
 
     def __init__(self) -> None:
+        self.again: list[bool] = []  # not empty: something has changed since, so match again
         self.close: list[Any] = []  # connections to close
         self.clean: list[tuple[Entry[Any], Any]] = []  # taken from threads that ended: reset, then pool
 
@@ -54,7 +55,7 @@ class PoolState:
         # open. Who makes such a condition sets it and then has match() look; only match() clears it.
         self.gate = True
         self.closed = False
-        self.dirty = False  # somebody wants match() to run again
+        self.again: list[bool] = []  # that of the present match(); its Todo itself must not be kept
         self.generation = 0
         self.errors: Bound = bind(None)
         self.last_error: BaseException | None = None  # why the last connect failed, until one succeeds
@@ -129,17 +130,19 @@ class PoolState:
         if ticket is not None and not ticket.started:
             self.end(ticket)
 
-    def hand_back(self, conn: Any) -> None:
-        """Take back what was given to a waiter that left without using it."""
-        entry = self.entries.get(id(conn))
-        if entry is None or id(conn) in self.closing:
+    def hand_back(self, waiter: Waiter) -> None:
+        """Take back what was given to *waiter*, which leaves without using it, unless that lease has ended."""
+        conn, cid = waiter.conn, id(waiter.conn)
+        entry = self.entries.get(cid)
+        if entry is None or cid in self.closing or entry.uses != waiter.lease:
             return
         if entry.key is not None:
             if entry.shared:
                 return  # another caller has it under the same key; so it stays leased
             self.keyed.pop(entry.key, None)
             entry.key = None
-        self.leases.pop(id(conn), None)
+        elif self.leases.pop(cid, None) is None:
+            return
         self.idle.append(conn)
 
     # ---- opening ----------------------------------------------------------------------------------------------------
@@ -287,6 +290,7 @@ class PoolState:
         Can be cut off anywhere and run again.
         """
         todo = Todo()
+        self.again = todo.again
         if self.lost:
             self._reap(todo)
         if self.tickets:
@@ -425,7 +429,9 @@ class PoolState:
                 entry.by_block = entry.doomed = entry.shared = False
                 self.keyed[waiter.key] = conn
         else:
-            self.entries[id(conn)].shared = True
+            entry = self.entries[id(conn)]
+            entry.shared = True
+        waiter.lease = entry.uses
         waiter.conn = conn
         return True
 

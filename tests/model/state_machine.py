@@ -188,7 +188,7 @@ class StateMachine(RuleBasedStateMachine):
             model.abandon(caller.turn)
             state.depart(caller)
             if caller.conn is not None:
-                state.hand_back(caller.conn)
+                state.hand_back(caller)
             del self.driver.callers[index]
         else:
             del caller

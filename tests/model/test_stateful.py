@@ -41,12 +41,8 @@ def _many_are_dropped(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     gc.unfreeze()
 
 
-# The reference lets the first caller of a shared key end the lease by leaving; the state keeps it for the others.
-OPEN = pytest.mark.xfail(strict=False, reason="the reference and the state differ about who ends a shared keyed lease")
-
-
 @pytest.mark.timeout(600)  # a failure is made smaller first
-@pytest.mark.parametrize("machine", [pytest.param(StateMachine, marks=OPEN), SimpleMachine])
+@pytest.mark.parametrize("machine", [StateMachine, SimpleMachine])
 def test_the_pool_does_what_the_reference_says(machine: Any) -> None:
     run_state_machine_as_test(machine, settings=PROFILE)
     print(f"\n{machine.__name__}: {machine.examples} examples, {machine.steps} steps")

@@ -107,6 +107,15 @@ def test_a_connect_that_hangs_is_left_behind_and_its_slot_freed(make, driver, cl
     assert adds_up(pool)
 
 
+def test_connect_timeout_is_noticed_without_a_heartbeat(make, driver, monkeypatch):
+    monkeypatch.setattr("dbpool.pool.HEARTBEAT", 1000.0)
+    pool = make(maxconn=1, timeout=60, connect_timeout=0.05)
+    driver.gate.clear()
+    with pytest.raises(PoolTimeout, match="connect_timeout"):
+        pool.getconn()
+    driver.gate.set()
+
+
 def test_a_connection_that_comes_too_late_is_not_counted(driver, clock):
     driver.keep, late = False, []
 

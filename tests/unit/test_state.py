@@ -48,24 +48,60 @@ def opened(state, now=0.0):
     return conn
 
 
+def served(state, key=None):
+    """Open one connection and give it to a caller, who has not woken yet."""
+    caller = Caller(key, 1, 0.0)
+    assert state.arrive(caller) is None
+    opened(state)
+    return caller
+
+
 def leased(state):
     """Open one connection and lease it to a caller."""
-    caller = Caller(None, 1, 0.0)
-    state.arrive(caller)
-    opened(state)
-    return caller.conn
+    return served(state).conn
+
+
+def put(state, conn, key=None):
+    """What putconn does when nobody waits."""
+    entry = state.leases.pop(id(conn)) if key is None else state.claim_keyed(conn, key)
+    assert entry is not None
+    state.idle.append(conn)
 
 
 def test_what_closeall_seized_is_not_taken_back_from_a_leaving_waiter(state):
-    conn = leased(state)
-    assert state.seize() == [conn]
-    state.hand_back(conn)
+    caller = served(state)
+    assert state.seize() == [caller.conn]
+    state.hand_back(caller)
     assert not state.idle
 
 
 def test_what_is_not_known_is_not_taken_back(state):
-    state.hand_back(Conn())
+    caller = Caller(None, 1, 0.0)
+    caller.conn = Conn()
+    state.hand_back(caller)
     assert not state.idle
+
+
+@pytest.mark.parametrize("again", [None, "b", "a"])
+def test_a_leaving_waiter_ends_no_lease_but_its_own(state, again):
+    gone = served(state, key="a")
+    assert state.arrive(Caller("a", 2, 0.0)) is gone.conn  # another caller shares it, puts it ...
+    put(state, gone.conn, "a")
+    after = Caller(again, 3, 0.0)
+    state.arrive(after)
+    state.match(0.0)  # ... and it is leased again before the first one wakes
+    assert after.conn is gone.conn
+    state.hand_back(gone)
+    assert not state.idle
+    assert len(state.leases) + len(state.keyed) == 1
+
+
+def test_a_leaving_waiter_does_not_make_idle_what_is_idle(state):
+    gone = served(state, key="a")
+    state.arrive(Caller("a", 2, 0.0))
+    put(state, gone.conn, "a")
+    state.hand_back(gone)
+    assert list(state.idle) == [gone.conn]
 
 
 def test_an_interrupted_put_restores_the_lease(state):

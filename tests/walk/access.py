@@ -36,6 +36,8 @@ READERS = frozenset(  # these read a whole container within one call
 )
 LAZY = frozenset(["reversed", "enumerate", "zip", "map", "filter"])  # these read it later, step by step: refused
 VIEWS = frozenset(["keys", "values", "items"])
+LOOKS = frozenset(["get", "copy", "count", "index", *VIEWS])  # methods that change nothing; any other may
+Touch = tuple[frozenset[str], bool]  # the shared names that an access touches, and whether it may change them
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Rules:
     containers: Iterable[str] = ()  # each operation on one is a step; an alias of the same name is none
     locks: Iterable[str] = ()  # `with` on one blocks, and leaving it is a step
     guarded: Iterable[str] = ()  # attributes that are touched under a lock only: no step, but a check of that
-    bound: Iterable[str] = ()  # bound methods of containers: calling one is a step
+    bound: Mapping[str, str] = field(default_factory=dict)  # bound methods: calling one is a step on that container
     calls: Iterable[str] = ()  # functions of the harness that may be generators
     own: Iterable[str] = ()  # names whose attributes are never flags: own={"conn"} for conn.closed
     plain: Iterable[str] = ()  # functions ("name" or "Class.name") to leave as they are
@@ -63,7 +65,7 @@ class Rules:
                 raise TypeError(f"{each.name} must be a collection of names, not the text {names!r}")
             if each.name in ("plain", "dunders", "calls"):
                 object.__setattr__(self, each.name, frozenset(names))
-            elif each.name != "replace":
+            elif each.name not in ("replace", "bound"):
                 object.__setattr__(self, each.name, frozenset(name.lstrip("_") for name in names))
 
 
@@ -151,6 +153,32 @@ class Accesses:
         parts += [part.func.value for part in parts if self.is_view(part)]  # type: ignore[attr-defined]
         names = {final_name(part) for part in parts if self.is_flag(part) or self.is_container(part)}
         return bool(names) and names <= set(self.rules.guarded)
+
+    def touched(self, node: ast.AST) -> Touch:
+        """Tell what the access *node* itself touches, apart from what its operands do."""
+        if isinstance(node, ast.Attribute) and self.is_flag(node):
+            return frozenset([final_name(node)]), not isinstance(node.ctx, ast.Load)
+        if isinstance(node, ast.Call) and final_name(node.func) in self.rules.bound:
+            return frozenset([self.rules.bound[final_name(node.func)]]), True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and self.is_container(node.func.value):
+            return frozenset([final_name(node.func.value)]), node.func.attr not in LOOKS
+        if isinstance(node, ast.Subscript):
+            return self._names_in([node.value]), not isinstance(node.ctx, ast.Load)
+        return self._names_in([node, *ast.iter_child_nodes(node)]), False
+
+    def _names_in(self, parts: list[ast.AST]) -> frozenset[str]:
+        """The containers among *parts*: as they are, as views, within iter(), or in braces of an f-string."""
+        found: set[str] = set()
+        for part in parts:
+            if self.is_container(part):
+                found.add(final_name(part))
+            elif self.is_view(part):
+                found.add(final_name(part.func.value))  # type: ignore[attr-defined]
+            elif isinstance(part, ast.Call) and called_name(part) == "iter":
+                found |= self._names_in([*part.args])
+            elif isinstance(part, ast.FormattedValue):
+                found |= self._names_in([part.value])
+        return frozenset(found)
 
     def is_access_pair(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> bool:
         asks_identity = isinstance(op, (ast.Is, ast.IsNot))

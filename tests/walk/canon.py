@@ -50,6 +50,7 @@ class Canon:
             types.ModuleType: lambda module: (f"module {module.__name__}", []),
             functools.partial: lambda call: ("partial", [call.func, call.args, *call.keywords.items()]),
             itertools.count: lambda count: (repr(count), []),
+            World: lambda world: ("world", []),  # what it holds is on the tour anyway
             Thread: lambda thread: (f"thread {thread.ident}", [thread.body, thread.result]),
         }
 

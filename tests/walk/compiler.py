@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, Union
 
-from .access import FUNCTIONS, Accesses, Rules, called_name, final_name, own_nodes
+from .access import FUNCTIONS, Accesses, Rules, Touch, called_name, final_name, own_nodes
 from .lowering import END, GENERATOR, GUARD, RUN, TYPE, WORLD
 from .lowering import load as load_name
 from .statements import lower_function
@@ -61,7 +61,7 @@ class Source:
         self.tree = ast.parse(text, self.path)
         self.rules = rules
         self.functions = dict(_functions(self.tree))
-        self.steps: dict[str, str] = {}
+        self.steps: dict[str, tuple[str, Touch]] = {}
         self.walked: list[str] = []
         shared = Accesses(Rules(**{**vars(rules), "calls": ()}), self.path)
         self.direct = {
@@ -195,7 +195,7 @@ class Loader:
             },
             **self.rules.replace,
         )
-        space.update((variable, Step(label)) for label, variable in source.steps.items())
+        space.update((variable, Step(label, *touched)) for label, (variable, touched) in source.steps.items())
         code = compile(source.tree, source.path, "exec", dont_inherit=True)
         with _registered(module):
             exec(code, space)

@@ -7,7 +7,7 @@ import copy
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
-from .access import SCOPES, Accesses
+from .access import SCOPES, Accesses, Touch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,9 +99,9 @@ class KeepResult(ast.NodeTransformer):
 class Emitter:
     """Collects statements, and hands out temporaries and takes them back."""
 
-    def __init__(self, shared: Accesses, steps: dict[str, str]) -> None:
+    def __init__(self, shared: Accesses, steps: dict[str, tuple[str, Touch]]) -> None:
         self.shared = shared
-        self.step_names = steps  # label -> global name of its Step
+        self.steps = steps  # label -> global name of its Step, and what that touches
         self.out: list[ast.stmt] = []
         self.at: ast.AST = ast.Pass(lineno=1, col_offset=0)
         self.count = 0
@@ -146,7 +146,9 @@ class Emitter:
         if self.shared.is_guarded(place or access):
             self.put(ast.Expr(ast.Call(load(GUARD), [ast.Constant(label)], [])))
             return
-        name = self.step_names.setdefault(label, f"{STEP}_{len(self.step_names)}")
+        touched = self.shared.touched(place or access)
+        assert touched[0] or prefix == "leave ", f"what does it touch? {label}"
+        name, _ = self.steps.setdefault(label, (f"{STEP}_{len(self.steps)}", touched))
         self.put(ast.Expr(ast.Yield(load(name))))
 
     def block(self, fill: Callable[[], Any], first: Iterable[ast.stmt] = ()) -> list[ast.stmt]:

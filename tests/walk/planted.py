@@ -29,13 +29,13 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
             "            if conn is None:\n                self._settle()\n                conn = self._await",
             "            if conn is None:\n                conn = self._await",
         ),
-        Setting(("get", "get")),
+        Setting(("get", "get"), idle=0),
     ),
     "lost wake-up: the gate is lowered for a moment": (
         (
             "state",
-            "        todo = Todo()\n        if self.lost:\n",
-            "        todo = Todo()\n        self.gate = False\n        if self.lost:\n",
+            "        self.again = todo.again\n        if self.lost:\n",
+            "        self.again = todo.again\n        self.gate = False\n        if self.lost:\n",
         ),
         Setting(("get", "get")),
     ),
@@ -47,11 +47,11 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
         ),
         Setting(("get", "get")),
     ),
-    "lost work: dirty is cleared after the match, not before": (
+    "lost work: who has closed does not match again": (
         (
             "shell",
-            "                    state.dirty = False\n                    todo = state.match(monotonic())\n",
-            "                    todo = state.match(monotonic())\n                    state.dirty = False\n",
+            "            todo.again.append(True)\n            self._close(todo.close.pop())\n",
+            "            self._close(todo.close.pop())\n",
         ),
         Setting(("close", "get")),
     ),

@@ -13,7 +13,7 @@ from dbpool.connectors.base import Connector
 from dbpool.errors import bind
 
 from .compiler import Rules, load, patched
-from .explorer import Blocked, Body, WalkLock, World, walk_id, walk_ident
+from .world import Blocked, Body, Step, WalkLock, World, walk_id, walk_ident
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SOURCES = ("entry", "semaphore", "state", "shell", "pool")
 LATE = 1000.0  # what the clock shows to a thread whose time-out has passed
 SOON = 0.1  # the time-out of a client that may time out
+
+
+OPEN = Step("connects", {"server"})  # two of them may change places, but none with a close
+FAIL = Step("connects, or fails", {"server"}, writes=True)
 
 
 class Interrupt(BaseException):
@@ -37,12 +41,12 @@ def nothing(*args: Any, **more: Any) -> None:
 
 
 RULES = Rules(
-    flags={"gate", "closed", "dirty", "use_by", "conn", "error", "ticket", "started"},
+    flags={"gate", "closed", "use_by", "conn", "error", "ticket", "started"},
     containers={"idle", "entries", "leases", "lost", "job"},
     guarded={"cid", "closing", "keyed", "tickets", "drained", "queue", "waiters", "closers"},
     locks={"lock"},
-    bound={"take"},
-    calls={"sleep"},
+    bound={"take": "idle"},
+    calls={"sleep", "open", "close", "unfit", "_unfit", "_unclean"},
     own={"todo"},
     plain={
         "AbstractConnectionPool.closed",
@@ -67,14 +71,14 @@ RULES = Rules(
 
 # Counters, times and constants: no step depends on them.
 IGNORE: dict[str, Any] = {
-    "Entry": {"shared", "uses", "holder", "since", "opened", "fate", "marks"},
+    "Entry": {"holder", "since", "opened", "fate", "marks"},
     "PoolState": {
         "opened", "aborted", "connect_errors", "waits", "timeouts", "refused", "waited", "uses_of_closed",
-        "discards", "errors", "last_error", "name", "unfit",
+        "discards", "errors", "last_error", "name", "unfit", "again",
     },
     "WalkWaiter": {"since", "slept", "ident"},
     "WalkPool": {"_config", "_opener", "_unfit", "_dirty", "_commit", "_pending", "harness"},
-    "World": None,  # what it holds is looked at anyway
+    "Connection": {"name"},
     "Counter": None,
 }  # fmt: skip
 
@@ -82,10 +86,11 @@ IGNORE: dict[str, Any] = {
 class Connection:
     """What is pooled under the walk. Knows who uses it, and tells the world when it is open no more."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, number: int) -> None:
         self.holder = ""
         self.broken = False
         self.open = True
+        self.name = f"connection {number}"
         world.open[0] += 1
         self._open = world.open
 
@@ -103,13 +108,17 @@ class WalkConnector(Connector):
 
     error = RuntimeError
 
-    def unfit(self, conn: Any) -> bool:
+    def unfit(self, conn: Any) -> Any:
+        yield Step(f"looks at {conn.name}", {conn.name})
         return conn.broken or not conn.open
 
     dirty = unfit
 
+    def is_clean(self, conn: Any) -> bool:
+        return conn.open and not conn.broken
+
     def reset(self, conn: Any, level: str) -> None:
-        if self.unfit(conn):
+        if not self.is_clean(conn):
             raise RuntimeError("broken")
 
 
@@ -120,14 +129,18 @@ class Opener:
         self.world = world
         self.connector = WalkConnector()
         self.errors = bind(None)
+        self.made = 0
 
-    def open(self, dial: Any, wanted: Any) -> tuple[Connection, None]:
+    def open(self, dial: Any, wanted: Any) -> Body:
+        yield FAIL if self.world.fails else OPEN
         if self.world.failures[0]:
             self.world.failures[0] -= 1
             raise RuntimeError("refused")
-        return Connection(self.world), None
+        self.made += 1
+        return Connection(self.world, self.made), None
 
-    def close(self, conn: Connection) -> None:
+    def close(self, conn: Connection) -> Body:
+        yield Step(f"closes {conn.name}", {conn.name, "server"}, writes=True)
         conn.close()
 
 
@@ -155,13 +168,17 @@ def harnessed(module: ModuleType) -> Any:
 
         def wake(self) -> None:
             self.rings = True
+            World.active.block.add((f"bell {self.ident}", True))
 
         def sleep(self, seconds: float) -> Body:
             """Wait to be woken. May time out where *seconds* is a client's time-out or the scenario says so."""
             world = World.active
             ends = seconds == SOON or world.impatient or (seconds == module.SLOW_THREAD and world.slow_threads)
-            woken = yield Blocked(lambda: self.rings, "sleeps", timeout_ok=ends)
-            self.rings = False
+            bell = f"bell {self.ident}"
+            woken = yield Blocked(lambda: self.rings, "sleeps", timeout_ok=ends, name=bell)
+            if woken:
+                self.rings = False
+                World.active.block.add((bell, True))
             if not woken and seconds == SOON:
                 if world.interrupts:
                     raise Interrupt

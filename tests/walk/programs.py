@@ -13,7 +13,7 @@ from weakref import ref
 
 from .canon import SNAPSHOTS
 from .compiler import Rules, load
-from .explorer import Blocked, Body, Step, WalkLock, World
+from .world import Blocked, Body, Step, WalkLock, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from dbpool.errors import PoolClosed, PoolError, PoolExhausted
 
-from .explorer import Scenario, Step, Thread, World
+from .explorer import Scenario
 from .pool_under_walk import IGNORE, SOON, Connection, Interrupt, Opener, compiled
-from .world import run_in_place
+from .world import Step, Thread, World, run_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .explorer import Body
+    from .world import Body
 
 Client = Any  # Callable[[World, str], Body]
 
@@ -27,7 +27,8 @@ def use(conn: Connection, name: str) -> Body:
     assert not conn.holder, f"{name} was given what {conn.holder} holds"
     assert conn.open or World.active.closes_under, f"{name} was given a closed connection"
     conn.holder = name
-    yield Step("uses it")
+    World.active.block.add((conn.name, True))
+    yield Step("uses it", {conn.name}, writes=True)
     assert conn.holder == name, f"{conn.holder} was given what {name} holds"
     conn.holder = ""
 
@@ -106,7 +107,7 @@ def keyed(world: World, name: str) -> Body:
 def dropped(world: World, name: str) -> Body:
     """A caller who forgets putconn. Afterwards somebody must come by, as a heartbeat does."""
     conn = yield from getting(world)
-    yield Step("drops it")
+    yield Step("drops it", ())
     if conn is not None:
         conn.holder = ""
     conn = None
@@ -205,6 +206,7 @@ class Setting:
 
     def _build(self, world: World) -> None:
         world.late, world.open, world.failures = set(), [0], [0]
+        world.fails = bool(self.failures)
         world.interrupts, world.impatient, world.slow_threads = self.interrupts, self.impatient, self.slow_threads
         world.closes_under = False
         options = dict(self.options)
@@ -214,6 +216,7 @@ class Setting:
             0, self.maxconn, connect=nobody, config={"start": "lazy", "timeout": None, "name": "walked", **options}
         )
         pool._opener = Opener(world)
+        world.traces.append(("lost", lambda: len(pool._state.lost), True))
         conns = [run_in_place(pool.getconn()) for _ in range(self.idle)]
         while conns:
             run_in_place(pool.putconn(conns.pop()))

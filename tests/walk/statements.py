@@ -6,7 +6,7 @@ import ast
 import copy
 from typing import Any
 
-from .access import SCOPES, Accesses
+from .access import SCOPES, Accesses, Touch
 from .lowering import (
     END,
     RESULT,
@@ -142,7 +142,7 @@ class Statements(Expressions):
         for target in node.targets:
             lowered = self.place(target)
             if self.shared.is_access(target):
-                self.suspend(node)
+                self.suspend(node, place=target)
             self.emit(ast.Delete([lowered]))
 
     def do_raise(self, node: ast.Raise) -> None:
@@ -272,7 +272,7 @@ def leaves_loop(node: ast.AST) -> bool:
     return isinstance(node, (ast.Break, ast.Continue)) or any(map(leaves_loop, ast.iter_child_nodes(node)))
 
 
-def lower_function(node: ast.FunctionDef, shared: Accesses, steps: dict[str, str]) -> ast.FunctionDef:
+def lower_function(node: ast.FunctionDef, shared: Accesses, steps: dict[str, tuple[str, Touch]]) -> ast.FunctionDef:
     """Return the generator function that does what *node* does, step by step."""
     lowering = Statements(shared, steps)
     lowering.names_move = may_rebind(node)

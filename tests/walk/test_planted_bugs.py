@@ -25,9 +25,9 @@ SECONDS = 300.0 if os.environ.get("DBPOOL_NIGHTLY") == "1" else 5.0
 def test_a_planted_bug_is_found(name: str) -> None:
     patch, setting = BUGS[name]
     scenario = replace(setting, patch=patch).scenario()
-    found = explore(scenario, max_states=ENOUGH)
+    found = explore(scenario, max_states=ENOUGH, reduced=True)
     assert found.verdict == "violation", found
-    short = shortest(scenario, max_seconds=SECONDS)
+    short = shortest(scenario, max_seconds=SECONDS, reduced=True)
     word = "shortest path" if short.violation else "a path (the shortest takes longer to find)"
     print(f"{name}: {word}\n{short if short.violation else found}")
     assert (short if short.violation else found).violation.path  # type: ignore[union-attr]

@@ -26,7 +26,7 @@ Row = tuple[str, str, int, int, int, float, str]
 def walk(job: Job) -> Row:
     """Explore one setting; runs in a process of its own."""
     setting, bound = job
-    result = explore(setting.scenario(), bound=bound)
+    result = explore(setting.scenario(), bound=bound, reduced=True)
     path = "" if result.violation is None else str(result.violation)
     return setting.name, result.verdict, result.states, result.transitions, result.depth, result.seconds, path
 

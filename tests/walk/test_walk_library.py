@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import toy
 from .compiler import Rules, load, patched, walked
-from .explorer import (
-    Blocked,
-    Body,
-    Scenario,
-    Step,
-    WalkLock,
-    WalkSignal,
-    World,
-    explore,
-    replay,
-    shortest,
-    walk_id,
-    walk_ident,
-)
+from .explorer import Scenario, explore, replay, shortest
 from .programs import Writer, hidden, run_compiled, run_original
+from .races import race
 from .toy import client, dropper, scenario
+from .world import Blocked, Body, Step, WalkLock, WalkSignal, World, walk_id, walk_ident
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+NIGHTLY = os.environ.get("DBPOOL_NIGHTLY") == "1"
 
 
 def compile_text(text: str, **rules: Any) -> ModuleType:
@@ -218,6 +211,31 @@ def test_two_clients_on_one_connection_are_explored_completely() -> None:
 def test_depth_first_and_breadth_first_see_the_same_states() -> None:
     tried = scenario(toy.compile_toy(), [client, client], size=2)
     assert explore(tried).states == shortest(tried).states
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_reduced_exploration_reaches_every_end_that_a_full_one_reaches(seed: int) -> None:
+    spared = 0
+    for number in range(seed * 100, seed * 100 + (40 if NIGHTLY else 4)):
+        tried = race(number)
+        full, reduced = explore(tried, max_states=4000), explore(tried, reduced=True)
+        assert reduced.verdict == "complete"
+        if full.verdict == "complete":
+            assert reduced.ends == full.ends, tried.name
+            spared += full.transitions - reduced.transitions
+        else:
+            assert reduced.ends >= full.ends, tried.name
+    assert spared > 0
+
+
+@pytest.mark.parametrize("patch", [(), toy.LOOK_BEFORE_APPEND, toy.GATE_CLEARED_WHILE_ONE_WAITS, toy.SECOND_CONNECTION])
+@pytest.mark.parametrize("clients", [[client, client], [client, dropper]])
+def test_a_reduced_exploration_finds_what_a_full_one_finds(patch: tuple[str, ...], clients: list[Any]) -> None:
+    tried = scenario(toy.compile_toy(*patch), clients)
+    full, reduced = explore(tried), explore(tried, reduced=True)
+    assert (full.violation is None) == (reduced.violation is None)
+    assert reduced.ends == full.ends or full.violation
+    assert full.violation or reduced.transitions < full.transitions
 
 
 def test_a_lost_wake_up_is_found_by_a_shortest_path() -> None:

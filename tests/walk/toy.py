@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .compiler import Rules, load, patched
-from .explorer import Body, Scenario, Step, WalkLock, WalkSignal, World, walk_id
+from .explorer import Scenario
+from .world import Body, Step, WalkLock, WalkSignal, World, walk_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +189,7 @@ def scenario(module: ModuleType, bodies: list[Callable[[Any, str], Body]], size:
 
     def build(world: World) -> None:
         world.pool = module.Pool(Connection, size)
+        world.traces.append(("lost", lambda: len(world.pool._lost), True))
         for name, body in zip("abcd", bodies):
             world.spawn(name, body(world.pool, name))
 

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from heapq import heappop, heappush
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
 from weakref import ref
 
+ANYTHING = "*"  # stands for every name
 Choice = tuple[int, Optional[bool]]  # which thread, and what it is told: None (a step), True (ready), False (timeout)
 
 
 class Step:
-    """Yielded by a thread that goes on whenever it is its turn."""
+    """Yielded by a thread that goes on whenever it is its turn.
 
-    __slots__ = ("label",)
+    *names* are what the access that follows touches, and *writes* tells whether it may change them. Without names it
+    is a step at which others may always come between.
+    """
 
-    def __init__(self, label: str) -> None:
+    __slots__ = ("label", "names", "writes")
+
+    def __init__(self, label: str, names: Collection[str] | None = None, writes: bool = False) -> None:
         self.label = label
+        self.names = names
+        self.writes = writes
+
+    def touches(self) -> list[tuple[str, bool]]:
+        return [(ANYTHING, True)] if self.names is None else [(name, self.writes) for name in self.names]
 
     def __repr__(self) -> str:
         return f"Step({self.label!r})"
 
 
 class Blocked:
-    """Yielded by a thread that goes on once *ready*, told True; with *timeout_ok* also before, told False."""
+    """Yielded by a thread that goes on once *ready*, told True; with *timeout_ok* also before, told False.
 
-    __slots__ = ("label", "ready", "timeout_ok")
+    *name* is what must be written by another thread to make it ready; a lock that it waits for has a *bit*.
+    """
 
-    def __init__(self, ready: Callable[[], bool], label: str, timeout_ok: bool = False) -> None:
+    __slots__ = ("bit", "label", "name", "ready", "timeout_ok")
+
+    def __init__(
+        self, ready: Callable[[], bool], label: str, timeout_ok: bool = False, name: str = ANYTHING, bit: int = 0
+    ) -> None:  # fmt: skip
         self.ready = ready
         self.label = label
         self.timeout_ok = timeout_ok
+        self.name = name
+        self.bit = bit
 
     def __repr__(self) -> str:
         return f"Blocked({self.label!r})"
@@ -39,7 +56,8 @@ class Blocked:
 
 Pause = Union[Step, Blocked]
 Body = Generator[Pause, Any, Any]
-BEGIN = Step("begins")
+Block = set[tuple[str, bool]]  # the names that steps taken together touch, and whether they may change them
+BEGIN = Step("begins", ())
 
 
 class Thread:
@@ -53,22 +71,37 @@ class Thread:
         self.body = body  # None once it has ended
         self.pause: Pause = BEGIN
         self.result: Any = None
-        self.locks = 0  # how many it holds
+        self.locks = 0  # those it holds, a bit for each
 
     def __repr__(self) -> str:
         return f"<Thread {self.name} {'ended' if self.body is None else self.pause.label}>"
+
+
+class Reduction(Protocol):
+    """Knows which steps nobody else could tell from later ones; see reduction.py."""
+
+    def pauses(self, step: Step, thread: Thread) -> bool:
+        """Must others be able to come between before *step*?"""
+
+    def note(self, pause: Pause, thread: Thread, name: str, writes: bool, held: int) -> None:
+        """What followed *pause* has touched *name*, of which no step told."""
+
+
+Trace = tuple[str, Callable[[], int], bool]
 
 
 class Ids:
     """Stands for id(): the smallest free number, free again when the object dies, so reuse is walked too."""
 
     def __init__(self) -> None:
+        self.given = self.freed = 0  # how often
         self.live: dict[int, tuple[int, Callable[[], Any]]] = {}  # real id -> number, reference
         self.free: list[int] = []
 
     def __call__(self, thing: object) -> int:
         key = id(thing)
         if key not in self.live:
+            self.given += 1
             number = heappop(self.free) if self.free else len(self.live) + 1
             try:
                 reference: Callable[[], Any] = ref(thing, lambda _: self._forget(key))
@@ -81,18 +114,38 @@ class Ids:
         return self.live[key][0]
 
     def _forget(self, key: int) -> None:
+        self.freed += 1
         heappush(self.free, self.live.pop(key)[0])
 
 
 class World:
     """What a scenario's build sets as an attribute here is shared, and part of each state's identity."""
 
-    __slots__ = ("__dict__", "__weakref__", "current", "expected", "id", "threads")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "block",
+        "current",
+        "expected",
+        "id",
+        "locks",
+        "reduction",
+        "threads",
+        "traces",
+    )
     active: World
     over = False  # while a world ends, no handler in compiled code may take another step
 
-    def __init__(self, expected: tuple[type[BaseException], ...] = ()) -> None:
+    def __init__(
+        self, expected: tuple[type[BaseException], ...] = (), reduction: Reduction | None = None
+    ) -> None:  # fmt: skip
         self.expected = expected  # what may escape from a thread
+        self.reduction = reduction  # None: a thread pauses before each step
+        self.locks = 0  # how many were made
+        self.block: Block = set()  # what others can tell of the last advance
+        # What changes without a step that tells of it: by the death of an object, or by its birth. Each has a name, a
+        # number that changes, and tells whether the change counts as a write. A scenario adds its own.
+        self.traces: list[Trace] = [("id", lambda: self.id.freed, True), ("id", lambda: self.id.given, False)]
         self.threads: list[Thread] = []
         self.current = Thread(0, "build", None)
         self.id = Ids()
@@ -107,6 +160,7 @@ class World:
         """Start a thread; it runs its first line when it is first chosen."""
         thread = Thread(len(self.threads) + 1, name, body)
         self.threads.append(thread)
+        self.block.add(("threads", True))
         return thread
 
     def choices(self) -> list[Choice]:
@@ -124,17 +178,62 @@ class World:
                 found.append((index, None))
         return found
 
+    def begin(self) -> None:
+        """Have those who are new run up to where others may come between."""
+        if self.reduction is not None:
+            for thread in self.threads:
+                if thread.pause is BEGIN and thread.body is not None:
+                    self._run(thread, None)
+
     def advance(self, choice: Choice) -> None:
         """Let one thread run to its next pause. What escapes from it is raised here."""
-        thread = self.current = self.threads[choice[0]]
+        self.block = set()
+        self._run(self.threads[choice[0]], choice[1])
+        self.begin()
+
+    def _run(self, thread: Thread, told: bool | None) -> None:
+        self.current = thread
         try:
-            thread.pause = thread.body.send(choice[1])  # type: ignore[union-attr]
+            if self.reduction is None:
+                thread.pause = thread.body.send(told)  # type: ignore[union-attr]
+            else:
+                self._run_reduced(thread, told, self.reduction)
         except StopIteration as stop:
             thread.body, thread.result = None, stop.value
         except BaseException as error:
             thread.body = None
             if not isinstance(error, self.expected):
                 raise
+
+    def _run_reduced(self, thread: Thread, told: bool | None, reduction: Reduction) -> None:
+        """Take steps until one comes before which others may come between, or before which it may have to wait.
+
+        What was acquired as the first of them might as well have been acquired later, just before the first step that
+        others can tell: so that one is taken, too.
+        """
+        send = thread.body.send  # type: ignore[union-attr]
+        unseen = type(thread.pause) is Blocked
+        if isinstance(thread.pause, Step):
+            self.block.update(thread.pause.touches())
+        while True:
+            before, pause, held = [trace() for _, trace, _ in self.traces], thread.pause, thread.locks
+            try:
+                thread.pause = send(told)
+            finally:
+                told = None
+                for was, (name, trace, writes) in zip(before, self.traces):
+                    if trace() != was:
+                        unseen = False
+                        self.block.add((name, writes))
+                        reduction.note(pause, thread, name, writes, held & thread.locks)
+            if type(thread.pause) is Blocked:
+                return
+            unseen = unseen and not held & ~thread.locks  # what was released could only have been released earlier
+            if reduction.pauses(thread.pause, thread):
+                if not unseen or thread.pause.names is None:
+                    return
+                unseen = False
+                self.block.update(thread.pause.touches())
 
     def label(self, choice: Choice) -> str:
         thread = self.threads[choice[0]]
@@ -156,7 +255,15 @@ class World:
         World.over = False
         self.__dict__.clear()
         self.threads.clear()
+        self.traces.clear()
         self.id.live.clear()
+
+
+def commute(one: Block, other: Block) -> bool:
+    """May two blocks of steps, of different threads, change places?"""
+    if (ANYTHING, True) in one or (ANYTHING, True) in other:
+        return False
+    return not any((name, not writes) in other or (writes and (name, True) in other) for name, writes in one)
 
 
 def run_in_place(result: Any) -> Any:
@@ -193,11 +300,13 @@ def walk_ident() -> int:
 class WalkLock:
     """For rules.replace: what `RLock` is. Unfair, as the real one: any thread that waits may be next."""
 
-    __slots__ = ("__weakref__", "count", "owner")
+    __slots__ = ("__weakref__", "bit", "count", "owner")
 
     def __init__(self) -> None:
         self.owner = -1
         self.count = 0
+        self.bit = 1 << World.active.locks
+        World.active.locks += 1
 
     def _is_free(self) -> bool:
         return self.count == 0
@@ -208,9 +317,10 @@ class WalkLock:
     def enter(self, label: str) -> Body:
         """What `with lock:` is compiled to: one step, at which the thread may have to wait."""
         if not self._is_owned():
-            yield Blocked(self._is_free, label)
+            yield Blocked(self._is_free, label, name=f"lock {self.bit}", bit=self.bit)
             self.owner = World.active.current.ident
-            World.active.current.locks += 1
+            World.active.current.locks |= self.bit
+            World.active.block.add((f"lock {self.bit}", True))
         self.count += 1
 
     def release(self) -> None:
@@ -219,7 +329,8 @@ class WalkLock:
         self.count -= 1
         if not self.count:
             self.owner = -1
-            World.active.current.locks -= 1
+            World.active.current.locks &= ~self.bit
+            World.active.block.add((f"lock {self.bit}", True))
 
 
 class WalkSignal:
