@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import warnings
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
@@ -13,6 +12,7 @@ from dbpool import logs
 from dbpool.config import DEFAULT, Default, PoolConfig, Timeout, seconds, sizes
 from dbpool.entry import FOR_EVER, RETIRED, Entry, Status, Ticket, record
 from dbpool.errors import PoolError
+from dbpool.leaks import tell_leaks
 from dbpool.listener import tell
 from dbpool.opening import Opener
 from dbpool.state import PoolState, Todo
@@ -207,7 +207,7 @@ class Shell(Generic[C]):
             self._finish(conn, entry, False)
             conn = None
         if self._state.leaked:
-            self._tell_leaks()
+            tell_leaks(self, self._state, self._config.listener)
         return todo.again
 
     def _close(self, conn: Any) -> None:
@@ -231,23 +231,6 @@ class Shell(Generic[C]):
         if ours:
             self._close(conn)
             self._settle()
-
-    def _tell_leaks(self) -> None:
-        while self._state.leaked:
-            try:
-                entry = self._state.leaked.popleft()
-            except IndexError:
-                return
-            text = (
-                f"pool {self._state.name!r}: a connection was dropped without putconn, "
-                f"{monotonic() - entry.since:.1f} s after thread {entry.holder} got it"
-            )
-            logs.warning(text)
-            tell(self._config.listener, "discarded", self, "dropped")
-            try:
-                warnings.warn(text, ResourceWarning, stacklevel=2)
-            except ResourceWarning as exc:  # made an error: not in the face of a bystander
-                _unraisable(exc)
 
     # ---- connecting -------------------------------------------------------------------------------------------------
 
@@ -406,13 +389,3 @@ class Shell(Generic[C]):
             self._state.replace(entry, made, new)
         tell(self._config.listener, "discarded", self, "replaced")
         self._settle()
-
-
-def _unraisable(exc: BaseException) -> None:
-    """Report *exc* as CPython reports what a finalizer raises."""
-
-    class _Reporter:
-        def __del__(self) -> None:
-            raise exc
-
-    _Reporter()

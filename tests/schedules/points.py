@@ -9,8 +9,10 @@ from functools import cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Callable
 
+import dbpool.abstract
 import dbpool.lease
 import dbpool.pool
+import dbpool.registry
 import dbpool.semaphore
 import dbpool.shell
 import dbpool.state
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-MODULES = (dbpool.pool, dbpool.lease, dbpool.shell, dbpool.state, dbpool.semaphore)
+MODULES = (
+    dbpool.pool,
+    dbpool.abstract,
+    dbpool.lease,
+    dbpool.shell,
+    dbpool.state,
+    dbpool.registry,
+    dbpool.semaphore,
+)
 TOUCHING = ("STORE_ATTR", "BINARY_SUBSCR", "BINARY_SLICE", "STORE_SUBSCR", "DELETE_SUBSCR", "CONTAINS_OP", "FOR_ITER")
 TESTS = ("TO_BOOL", "POP_JUMP", "JUMP_IF", "UNARY_NOT")
 

@@ -101,8 +101,7 @@ class Run:
 
     def _limit(self, maxconn: int) -> float:
         overflow = self.program.config.get("max_overflow", 0)
-        late = len(self.program.slow)  # what comes after connect_timeout comes on top
-        return float("inf") if overflow is None else maxconn + overflow + late
+        return float("inf") if overflow is None else maxconn + overflow
 
     def new_waiter(self, key: Any) -> Any:
         """Know all of them, to see whether they are woken."""
@@ -186,7 +185,8 @@ class Run:
     def nobody_waits_in_vain(self) -> None:
         """All sleep: whoever waits for a connection does so with reason. What was dropped, a heartbeat finds."""
         state = self.pool._state
-        assert self.server.most <= self.most_allowed, f"{self.server.most} sessions at once"
+        allowed = self.most_allowed + state.aborted  # what comes after connect_timeout comes on top
+        assert self.server.most <= allowed, f"{self.server.most} sessions at once"
         if state.lost:
             return
         waiting = len(state.waiters)

@@ -8,6 +8,7 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Callable
 from unittest.mock import patch
 
+import dbpool.abstract
 import dbpool.pool
 import dbpool.shell
 
@@ -122,5 +123,6 @@ def replaced(scheduler: Scheduler) -> Iterator[None]:
         "monotonic": monotonic,
         "_collect": lambda now: None,
     }
-    with patch.multiple(dbpool.pool, **stand_ins), patch.object(dbpool.shell, "monotonic", monotonic):
+    clocks = [patch.object(module, "monotonic", monotonic) for module in (dbpool.abstract, dbpool.shell)]
+    with patch.multiple(dbpool.pool, **stand_ins), clocks[0], clocks[1]:
         yield

@@ -8,7 +8,8 @@ from typing import Any, Callable
 
 import pytest
 
-import dbpool.pool
+import dbpool.abstract
+import dbpool.registry
 import dbpool.state
 
 from .baton import BEGIN, Scheduler, Stuck
@@ -130,7 +131,7 @@ def test_the_tracer_of_this_thread_stays() -> None:
 
 def test_each_step_of_a_hit_is_a_yield_point() -> None:
     hits = {code.co_name: len(points_of(code)) for name in ("getconn", "putconn")
-            for code in functions_of(getattr(dbpool.pool.AbstractConnectionPool, name).__code__)}  # fmt: skip
+            for code in functions_of(getattr(dbpool.abstract.AbstractConnectionPool, name).__code__)}  # fmt: skip
     assert hits["getconn"] >= 15
     assert hits["putconn"] >= 8
     with watched():
@@ -138,10 +139,10 @@ def test_each_step_of_a_hit_is_a_yield_point() -> None:
 
 
 def test_planting_is_undone() -> None:
-    code = dbpool.state.PoolState.size.__code__
-    with planted("dbpool.state", ("return len(self.entries) + len(self.tickets)", "return 7")):
+    code = dbpool.registry.Registry.size.__code__
+    with planted("dbpool.registry", ("return len(self.entries) + len(self.tickets)", "return 7")):
         assert dbpool.state.PoolState("", 0, 1).size() == 7
     assert dbpool.state.PoolState("", 0, 1).size() == 0
-    assert dbpool.state.PoolState.size.__code__ is code
+    assert dbpool.registry.Registry.size.__code__ is code
     with pytest.raises(AssertionError, match="not once, but 0 times"), planted("dbpool.state", ("no such text", "")):
         pass

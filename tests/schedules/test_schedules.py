@@ -24,7 +24,7 @@ pytestmark = [
 
 # Each is known by what it does; the module, and texts in its source with what is planted instead.
 BUGS = {
-    "a put looks at the gate before it appends": ("dbpool.pool", [
+    "a put looks at the gate before it appends": ("dbpool.abstract", [
         ("self._idle.append(conn)", "gate = self._state.gate; self._idle.append(conn)"),
         ("if self._state.gate:  # after the append, never before", "if gate:"),
     ]),

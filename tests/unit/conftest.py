@@ -51,6 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("dbpool.shell.monotonic", clock)
     monkeypatch.setattr("dbpool.pool.monotonic", clock)
+    monkeypatch.setattr("dbpool.abstract.monotonic", clock)
     monkeypatch.setattr("dbpool.pool.HEARTBEAT", 0.005)
     return clock
 

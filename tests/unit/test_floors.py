@@ -18,9 +18,11 @@ FLOORS = (
     {"frozen", "logs"},
     {"errors", "entry", "listener"},
     {"config", "semaphore", "connectors"},
-    {"state", "opening"},
-    {"stats"},
+    {"registry", "opening"},
+    {"state"},
+    {"stats", "leaks"},
     {"shell", "lease"},
+    {"abstract"},
     {"pool"},
     {"__init__"},
     {"demo"},
@@ -33,7 +35,8 @@ PURE = {
     "entry": {"__future__", "typing", "enum", "weakref", "collections"},
     "config": {"__future__", "typing", "math", "collections"},
     "semaphore": {"__future__", "typing", "weakref", "collections"},
-    "state": {"__future__", "typing", "collections"},
+    "registry": {"__future__", "typing", "collections"},
+    "state": {"__future__", "typing"},
     "stats": {"__future__", "typing"},
 }
 DRIVERS = {"psycopg2", "ksycopg2", "psycopg", "sqlite3", "_sqlite3", "MySQLdb", "asyncpg", "aiosqlite"}

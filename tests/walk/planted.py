@@ -9,7 +9,7 @@ Patch = tuple[str, str, str]  # module, shipped text, wrong text
 BUGS: dict[str, tuple[Patch, Setting]] = {
     "lost wake-up: putconn does not look at the gate after the append": (
         (
-            "pool",
+            "abstract",
             "                    if self._state.gate:  # after the append, never before\n                        self._settle()\n",
             "",
         ),
@@ -17,7 +17,7 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     ),
     "lost wake-up: putconn looks at the gate before the append": (
         (
-            "pool",
+            "abstract",
             "                    self._idle.append(conn)\n                    entry = None  # from here on it may be another's\n                    if self._state.gate:  # after the append, never before\n",
             "                    gate = self._state.gate\n                    self._idle.append(conn)\n                    entry = None\n                    if gate:\n",
         ),
@@ -57,14 +57,14 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     ),
     "slot lost on failed connect: its ticket is not ended": (
         (
-            "state",
+            "registry",
             "        delivered = waiter is not None and self._refuse(waiter, error)\n        self.end(ticket)\n        return delivered\n",
             "        return waiter is not None and self._refuse(waiter, error)\n",
         ),
         Setting(("get", "get"), idle=0, failures=1),
     ),
     "double holder: the claim of a put is no claim": (
-        ("pool", "entry = self._leases.pop(id(conn))  # the claim", "entry = self._leases[id(conn)]"),
+        ("abstract", "entry = self._leases.pop(id(conn))  # the claim", "entry = self._leases[id(conn)]"),
         Setting(("double put", "get")),
     ),
     "late connection after close: one that comes back stays": (
@@ -85,14 +85,14 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     ),
     "over the limit: a connection that is being closed holds no slot": (
         (
-            "state",
+            "registry",
             "        return len(self.entries) + len(self.tickets)\n",
             "        return len(self.entries) + len(self.tickets) - len(self.closing)\n",
         ),
         Setting(("get", "put(close)")),
     ),
     "over the limit: a ticket holds no slot": (
-        ("state", "        return len(self.entries) + len(self.tickets)\n", "        return len(self.entries)\n"),
+        ("registry", "        return len(self.entries) + len(self.tickets)\n", "        return len(self.entries)\n"),
         Setting(("get", "get"), idle=0),
     ),
     "lost slot: a closed connection is not reported": (
@@ -100,7 +100,7 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
         Setting(("get", "put(close)")),
     ),
     "lost slot: a dropped lease is not reaped": (
-        ("state", "        if self.lost:\n            self._reap(todo)\n", ""),
+        ("state", "        if self.lost:\n            self._reap(todo.clean)\n", ""),
         Setting(("dropped", "get")),
     ),
     "lost connection: match takes it before it knows for whom": (

@@ -18,7 +18,7 @@ from .world import Blocked, Body, Step, WalkLock, World, walk_id, walk_ident
 if TYPE_CHECKING:
     from types import ModuleType
 
-SOURCES = ("entry", "semaphore", "state", "shell", "pool")
+SOURCES = ("entry", "semaphore", "registry", "state", "shell", "abstract", "pool")
 LATE = 1000.0  # what the clock shows to a thread whose time-out has passed
 SOON = 0.1  # the time-out of a client that may time out
 
@@ -54,7 +54,7 @@ RULES = Rules(
         "describe",
         "_timeout",
         "_refusal",
-        "_tell_leaks",
+        "tell_leaks",
         "_is_open",
         "_know",
         "_pool",

@@ -7,36 +7,33 @@ from typing import Optional
 from .scenarios import OPERATIONS, Setting, pairs
 
 Job = tuple[Setting, Optional[int]]  # and how many preemptions are allowed; None: no limit
-BOUND = 2
+BOUND = 3
 
 
-def pair(first: str, second: str) -> Setting:
-    """Two operations on one connection; a pool to shrink has two."""
-    size = 2 if "shrink" in (first, second) else 1
-    return Setting((first, second), maxconn=size, idle=size)
+def setting(*clients: str, idle: bool = True) -> Setting:
+    """Some operations on one connection; a pool to shrink has two. Who drops one is noticed by a heartbeat only."""
+    size = 2 if "shrink" in clients else 1
+    return Setting(clients, maxconn=size, idle=size * idle, impatient="dropped" in clients and len(clients) > 2)
 
 
-ALL_PAIRS = [pair(*names) for names in pairs(OPERATIONS)]
-COMPLETE = [
-    pair(*names)
-    for names in (
-        ("get", "get"), ("get", "keyed"), ("get", "timeout 0"), ("keyed", "keyed"), ("get", "grow"),
-        ("closeall", "get"), ("close", "get"), ("broken put", "closeall"), ("get", "shrink"),
-    )
-]  # fmt: skip
-SPECIAL = [
-    Setting(("get", "timeout"), interrupts=True),
-    Setting(("drain", "timeout"), interrupts=True),
-    Setting(("get", "get"), options=(("idle_timeout", 0),)),
-]
-LARGE = [
-    Setting(("get", "get"), idle=0),
+PAIRS = [setting(*names) for names in pairs(OPERATIONS)]
+INTERRUPTED = [Setting((other, "timeout"), interrupts=True) for other in ("get", "keyed", "close", "drain", "shrink")]
+COLD = [setting(*names, idle=False) for names in pairs(OPERATIONS)]
+THREE = [setting("get", *names) for names in pairs(OPERATIONS)]
+OTHER = [
+    Setting(("get", "timeout"), impatient=True),
     Setting(("get", "get"), idle=0, failures=1),
-    Setting(("get", "get", "get")),
-    Setting(("get", "get", "timeout")),
-    Setting(("dropped", "get", "get")),
+    Setting(("get", "get"), idle=0, slow_threads=True),
+    Setting(("get", "get"), options=(("idle_timeout", 0),)),
+    Setting(("get", "get"), idle=0, options=(("max_overflow", 1),)),
+    Setting(("get", "get"), maxconn=2, idle=0, options=(("max_connecting", 1),)),
 ]
-BY_DAY: list[Job] = [(setting, None) for setting in COMPLETE] + [(setting, BOUND) for setting in SPECIAL]
-BY_NIGHT: list[Job] = [(setting, None) for setting in ALL_PAIRS if setting not in COMPLETE] + [
-    (setting, BOUND) for setting in LARGE
+COMPLETE_BY_DAY = [
+    *PAIRS, *INTERRUPTED, OTHER[0], setting("get", "get", idle=False),
+    setting("get", "get", "get"), setting("get", "get", "keyed"),
+]  # fmt: skip
+BOUNDED_BY_DAY = [setting("get", *names) for names in (("get", "timeout"), ("close", "get"), ("get", "shrink"))]
+BY_DAY: list[Job] = [(each, None) for each in COMPLETE_BY_DAY] + [(each, BOUND) for each in BOUNDED_BY_DAY]
+BY_NIGHT: list[Job] = [(each, None) for each in [*COLD, *OTHER] if each not in COMPLETE_BY_DAY] + [
+    (each, BOUND) for each in THREE if each not in COMPLETE_BY_DAY and each not in BOUNDED_BY_DAY
 ]

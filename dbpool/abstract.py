@@ -1,0 +1,293 @@
+"""AbstractConnectionPool: the interface of psycopg2's pools, and the two hits, which run beside the state machine."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dbpool.config import DEFAULT, PoolConfig, Timeout, seconds, sizes
+from dbpool.lease import KeyedLease, Lease
+from dbpool.listener import tell
+from dbpool.semaphore import Waiter
+from dbpool.shell import Shell
+from dbpool.stats import PoolStats, snapshot, used
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+C = TypeVar("C")
+P = TypeVar("P", bound="AbstractConnectionPool[Any]")
+
+
+class NoLock:
+    """The lock of a pool that one thread uses. It only tells when it is entered again, by a finalizer or a signal."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self) -> None:
+        self._entered = False
+
+    def __enter__(self) -> None:
+        self._entered = True
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered = False
+
+    def _is_owned(self) -> bool:
+        return self._entered
+
+
+class SingleWaiter(Waiter):
+    """The waiter of a pool that one thread uses. It never sleeps, so nobody wakes it."""
+
+    __slots__ = ()
+
+    def wake(self) -> None:
+        pass
+
+
+class AbstractConnectionPool(Shell[C]):
+    """Keyed getconn, putconn and closeall over any DB-API connect(). Used directly it is a SimpleConnectionPool.
+
+    *minconn* connections are opened at once, at most *maxconn* are ever open. *connect* is a callable, a DB-API
+    module or a Connector; None means psycopg2, else ksycopg2. *config* is a PoolConfig or a mapping of its options.
+    All other arguments go to connect untouched, as in psycopg2.pool.
+
+    Raises TypeError or ValueError naming an argument that is wrong, and whatever connect raises; nothing is left open.
+    """
+
+    def __init__(
+        self, minconn: int, maxconn: int, *args: Any, connect: Any = None,
+        config: PoolConfig | dict[str, Any] | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(minconn, maxconn, connect, args, kwargs, config)
+        try:
+            if self._config.start == "eager":
+                self.open()
+            elif self._config.start == "background":
+                self._open_missing([], wait=False)
+        except BaseException:
+            self._force()
+            raise
+
+    def _check_config(self) -> None:
+        if self._config.start == "background":
+            raise ValueError(f"start='background' needs threads, and {type(self).__name__} uses none")
+
+    def _new_lock(self) -> Any:
+        return NoLock()
+
+    def _new_waiter(self, key: Any) -> Waiter:
+        return SingleWaiter(key, get_ident(), monotonic())
+
+    # ---- the two hits: no lock. docs/internals tells why each line stands where it does -----------------------------
+
+    def getconn(self, key: Any = None, timeout: Timeout = DEFAULT) -> C:
+        """Return a connection; with a *key*, the one that is leased under the key, if there is one.
+
+        Opens one if none is idle and fewer than maxconn are open. *timeout*: seconds to wait for all that together,
+        None for ever, 0 not at all for one to come back; default: as configured. SimpleConnectionPool never waits.
+        Raises PoolExhausted (PoolTimeout after waiting), PoolClosed, or what connect raised.
+        """
+        state = self._state
+        if timeout is not DEFAULT:
+            seconds("timeout", timeout)
+        if state.gate or key is not None:
+            return self._obtain(key, timeout)  # type: ignore[no-any-return]
+        conn = None
+        try:
+            conn = self._take()
+            cid = id(conn)
+            entry = self._entries[cid]
+            now = monotonic()
+            if now < entry.use_by and not self._unfit(conn):
+                entry.holder = get_ident()
+                entry.since = now
+                entry.uses += 1
+                self._leases[cid] = entry
+                if not state.closed:  # after the lease, never before
+                    return conn  # type: ignore[no-any-return]
+        except (IndexError, KeyError):  # none is idle, or it was seized meanwhile
+            pass
+        except BaseException:
+            self._dismiss(conn, "interrupted")
+            raise
+        self._dismiss(conn, "unfit")
+        conn = None
+        return self._obtain(key, timeout)  # type: ignore[no-any-return]
+
+    def putconn(self, conn: C | None = None, key: Any = None, close: bool = False) -> None:
+        """Give *conn* back: it is made clean, and goes to the caller who waits longest or becomes idle.
+
+        *key*, if given, must be the one that it is leased under. *close*: close it instead.
+        Raises PoolError if *conn* is not leased from this pool, PoolClosed if the pool was closed; never because the
+        server is gone.
+        """
+        entry = None
+        try:
+            if key is None:
+                entry = self._leases.pop(id(conn))  # the claim
+                # What died is in lost until its lease is gone: so this cannot be the lease of a dead connection that
+                # had the same id.
+                if not self._lost and not (close or self._unclean(conn)):
+                    self._idle.append(conn)
+                    entry = None  # from here on it may be another's
+                    if self._state.gate:  # after the append, never before
+                        self._settle()
+                    return
+        except KeyError:  # no such lease
+            pass
+        except BaseException:
+            if entry is not None:
+                self._state.restore(conn, entry)
+            raise
+        self._return(conn, entry, key, close)
+
+    # ---- for everybody ----------------------------------------------------------------------------------------------
+
+    def connection(self, key: Any = None) -> Lease[C]:
+        """Return a context manager that lends a connection: commit on success, rollback on error, always put back.
+
+        Entering it waits and raises as getconn(*key*) does.
+        """
+        if key is not None:
+            return self._keyed_lease(key)
+        lease: Lease[C] = object.__new__(Lease)
+        lease._pool = self
+        return lease
+
+    def _keyed_lease(self, key: Any) -> Lease[C]:
+        lease: KeyedLease[C] = object.__new__(KeyedLease)
+        lease._pool = self
+        lease._key = key
+        return lease
+
+    def open(self) -> None:
+        """Open what is missing to have minconn connections, and wait for it, up to connect_timeout.
+
+        Raises what connect raised first; those that were opened stay.
+        """
+        if self._state.closed:
+            raise self._opener.errors.PoolClosed("connection pool is closed")
+        errors: list[BaseException] = []
+        self._open_missing(errors, wait=True)
+        if errors:
+            try:
+                raise errors.pop()
+            finally:
+                errors.clear()
+
+    def _open_missing(self, errors: list[BaseException], wait: bool) -> None:
+        """Open what is missing to have minconn; put what goes wrong on *errors*."""
+        self._fill(errors)
+
+    def closeall(self) -> None:
+        """Close all connections, those in use too, and refuse everybody from now on (psycopg2's meaning).
+
+        Raises PoolClosed if the pool is closed already.
+        """
+        if self._state.closed:
+            raise self._opener.errors.PoolClosed("connection pool is closed")
+        self._force()
+        tell(self._config.listener, "closed", self)
+
+    def close(self, timeout: Timeout = DEFAULT) -> None:
+        """Refuse and wake all who wait, wait up to *timeout* seconds for leased connections, then close those too.
+
+        May be called again. SimpleConnectionPool does not wait.
+        """
+        limit = self._limit(timeout)
+        already = self._state.closed
+        with self._lock:
+            self._state.shut()
+        self._settle()
+        if not self._lock._is_owned():  # else entered from within itself, by a signal perhaps: nobody could come back
+            self._wait_until_empty(limit)
+        self._force()
+        if not already:
+            tell(self._config.listener, "closed", self)
+
+    def _force(self) -> None:
+        with self._lock:
+            self._state.shut()
+            doomed = self._state.seize()
+        while doomed:
+            self._close(doomed.pop())
+        self._settle()
+
+    def _wait_until_empty(self, limit: float | None) -> None:
+        pass
+
+    def drain(self) -> None:
+        """Have every connection replaced: idle ones are closed now, leased ones when they come back."""
+        with self._lock:
+            self._state.drain()
+        self._settle()
+
+    def resize(self, minconn: int, maxconn: int) -> None:
+        """Change the sizes. Whoever waits is served at once if there is room now; too many idle ones are closed."""
+        sizes(minconn, maxconn)
+        with self._lock:
+            self._state.set_limits(minconn, maxconn)
+        self._settle()
+        if self._config.start != "lazy" and not self._state.closed:
+            self._open_missing([], wait=False)
+
+    def stats(self) -> PoolStats:
+        """Return what the pool is doing, as a frozen PoolStats."""
+        with self._lock:
+            return snapshot(self._state)
+
+    def __enter__(self: P) -> P:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state.describe()}>"
+
+    @property
+    def name(self) -> str:
+        return self._state.name
+
+    @property
+    def minconn(self) -> int:
+        return self._state.minconn
+
+    @property
+    def maxconn(self) -> int:
+        return self._state.maxconn
+
+    @property
+    def closed(self) -> bool:
+        return self._state.closed
+
+    # What monitoring scripts read from psycopg2's pools: copies, in its shapes.
+
+    @property
+    def _pool(self) -> list[C]:
+        return list(self._idle.copy())
+
+    @property
+    def _used(self) -> dict[Any, C]:
+        return used(self._state)
+
+    @property
+    def _rused(self) -> dict[int, Any]:
+        return {id(conn): key for key, conn in self._used.items()}
+
+    @property
+    def _keys(self) -> int:
+        return self.stats().leases
+
+    @property
+    def _args(self) -> tuple[Any, ...]:
+        return self._opener.args
+
+    @property
+    def _kwargs(self) -> dict[str, Any]:
+        return self._opener.kwargs

@@ -1,0 +1,273 @@
+"""What a pool has: its connections, the rights to open more, its leases; how each of them comes and goes.
+
+Part of the state machine, and as pure as state.py, which decides who gets which.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Any, Callable
+
+from dbpool.entry import FOR_EVER, RETIRED, Entry, ThreadRef, Ticket, TicketRef
+from dbpool.errors import Bound, bind
+from dbpool.semaphore import FifoSemaphore, Place, Waiter
+
+
+class Registry:
+    """The connections of one pool, those who have them and those who wait for one, and nothing of how they meet."""
+
+    def __init__(
+        self, name: str, minconn: int, maxconn: int, *, max_overflow: int | None = 0, max_waiting: int | None = None,
+        max_connecting: int | None = None,
+        connect_limit: float | None = None, keep_surplus: bool = True, oldest_first: bool = False,
+        divert: bool = False, at_home: bool = False,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.idle: deque[Any] = deque()  # connections; the newest is on the right
+        self.entries: dict[int, Entry[Any]] = {}  # id(connection) -> every one until its close has returned
+        self.leases: dict[int, Entry[Any]] = {}  # id(connection) -> those out without a key; held weakly
+        self.keyed: dict[Any, Any] = {}  # key -> connection; held strongly: the same key must find it again
+        self.tickets: dict[TicketRef, None] = {}  # connections being opened, oldest first
+        self.closing: dict[int, Entry[Any]] = {}  # those whose close is under way
+        self.drained: dict[int, Entry[Any]] = {}  # those that must not be used again
+        self.lost: deque[Any] = deque()  # weak references that died, entries that were closed: to be reaped
+        self.leaked: deque[Entry[Any]] = deque()  # reaped while leased: to be told
+        self.waiters = FifoSemaphore(None, self.lost.append)
+        self.closers = FifoSemaphore(None, self.lost.append)  # those who wait until everything is closed
+        # True while hits must not run: somebody waits, the pool is closed, a connection is drained or too many are
+        # open. Who makes such a condition sets it and then has match() look; only match() clears it.
+        self.gate = True
+        self.closed = False
+        self.again: list[bool] = []  # that of the present match(); its Todo itself must not be kept
+        self.generation = 0
+        self.errors: Bound = bind(None)
+        self.last_error: BaseException | None = None  # why the last connect failed, until one succeeds
+        self.unfit: Callable[[Any], Any] = ().__contains__  # set by the shell: a local look at a connection
+        self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
+        self.waited = 0.0  # seconds
+        self.uses_of_closed = 0
+        self.discards: Counter[str] = Counter()
+        self.divert = divert  # no hits at all: a listener is told of everything, uses are counted
+        self._at_home = at_home
+        self._max_overflow = max_overflow
+        self._max_waiting = max_waiting
+        self._max_connecting = FOR_EVER if max_connecting is None else max_connecting
+        self._keep_surplus = keep_surplus
+        self._connect_limit = FOR_EVER if connect_limit is None else connect_limit
+        self.take: Callable[[], Any] = self.idle.popleft if oldest_first else self.idle.pop
+        self.set_limits(minconn, maxconn)
+
+    # ---- limits -----------------------------------------------------------------------------------------------------
+
+    def set_limits(self, minconn: int, maxconn: int) -> None:
+        """Change the sizes; match() then acts on them."""
+        self.gate = True
+        self.minconn, self.maxconn = minconn, maxconn
+        self.waiters.permits = None if self._max_overflow is None else maxconn + self._max_overflow
+        self._kept = maxconn if self._keep_surplus else minconn  # hits are for pools with no more than these
+
+    def size(self) -> int:
+        """Slots taken: open, being opened and being closed."""
+        return len(self.entries) + len(self.tickets)
+
+    def describe(self) -> str:
+        """The state in one line, as repr and errors show it."""
+        size, idle, connecting, closing = self.size(), len(self.idle), len(self.tickets), len(self.closing)
+        used = max(0, size - idle - connecting - closing)
+        words = f"{used} used, {idle} idle, {connecting} connecting, {len(self.waiters)} waiting, max {self.maxconn}"
+        return f"{self.name!r} closed, {words}" if self.closed else f"{self.name!r} {words}"
+
+    def missing(self) -> int:
+        """How many must be opened to have ``minconn``."""
+        return max(0, self.minconn - self.size())
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def issue(self, now: float, owner: Place | None = None) -> Ticket:
+        """Return the right to open one connection; it holds a slot from now on."""
+        ticket = Ticket(now + self._connect_limit, self.generation, owner)
+        ticket.ref = TicketRef(ticket, self.lost.append)
+        self.tickets[ticket.ref] = None
+        return ticket
+
+    def may_connect(self) -> bool:
+        return (
+            not self.closed
+            and len(self.tickets) < self._max_connecting
+            and self.waiters.room(self.size()) > 0
+        )  # fmt: skip
+
+    def adopt(self, ticket: Ticket, entry: Entry[Any], conn: Any) -> bool:
+        """Take in a connection that was opened under *ticket*; False: too late, close it."""
+        if ticket.ref not in self.tickets:
+            entry.cid = None  # it was never counted as open
+            return False
+        # Counted twice for a moment; the other order would let one more be opened than may be.
+        self.entries[id(conn)] = entry
+        self.end(ticket)
+        if ticket.generation != self.generation:
+            self._retire(entry)
+        self.opened += 1
+        self.last_error = None
+        self.gate = True
+        self.idle.append(conn)
+        return True
+
+    def begin(self, ticket: Ticket) -> bool:
+        """Somebody is about to use *ticket*; False if it was taken back meanwhile."""
+        ticket.started = ticket.ref in self.tickets
+        return ticket.started
+
+    def end(self, ticket: Ticket) -> None:
+        self.tickets.pop(ticket.ref, None)  # type: ignore[arg-type]
+        ticket.ref = None  # dead before the ticket is, so that nothing has to be reaped
+
+    def fail(self, ticket: Ticket, error: BaseException, kept: BaseException | None = None) -> bool:
+        """A connect failed: its slot goes to the next, its error to the waiter for whom it was made, if still there.
+
+        *kept* is what later time-outs name as their cause: the error, but without the callers' frames.
+        """
+        if ticket.ref not in self.tickets:
+            return False
+        self.last_error = kept or self.last_error
+        self.connect_errors += 1
+        waiter = None if ticket.owner is None else ticket.owner()
+        delivered = waiter is not None and self._refuse(waiter, error)
+        self.end(ticket)
+        return delivered
+
+    def _refuse(self, waiter: Waiter, error: BaseException) -> bool:
+        if waiter.place not in self.waiters:
+            return False
+        waiter.error = error
+        waiter.wake()
+        self.waiters.leave(waiter)
+        return True
+
+    # ---- taking back ------------------------------------------------------------------------------------------------
+
+    def claim_keyed(self, conn: Any, key: Any) -> Entry[Any] | None:
+        """End the lease of a keyed connection, if it is one and *key* is None or its key."""
+        entry = self.entries.get(id(conn))
+        if entry is None or entry() is not conn or entry.key is None or self.keyed.get(entry.key) is not conn:
+            return None
+        if key is not None and key != entry.key:
+            return None
+        self.keyed.pop(entry.key, None)
+        entry.key = None
+        return entry
+
+    def restore(self, conn: Any, entry: Entry[Any]) -> None:
+        """An interrupted put: the lease is as before, unless the connection went on already."""
+        if entry() is not conn or self.entries.get(id(conn)) is not entry or id(conn) in self.closing:
+            return
+        for pooled in self.idle.copy():
+            if pooled is conn:
+                return
+        self.leases[id(conn)] = entry
+
+    def replace(self, old: Entry[Any], new: Entry[Any], conn: Any) -> None:
+        """Pool *conn* in the place of *old*'s connection, which its owner is about to close."""
+        self.entries[id(conn)] = new
+        self.opened += 1
+        self.lost.append(old)
+        self.idle.append(conn)
+
+    def condemn(self, conn: Any, reason: str) -> bool:
+        """Mark *conn* as being closed; its slot stays taken until that is done. False if somebody else closes it."""
+        cid = id(conn)
+        self.leases.pop(cid, None)
+        entry = self.entries.get(cid)
+        if entry is None or cid in self.closing:
+            return False
+        entry.fate = "drained" if cid in self.drained else reason
+        self.closing[cid] = entry
+        return True
+
+    def _discard(self, conn: Any, reason: str, doomed: list[Any]) -> None:
+        """Put *conn* on the list of those to be closed outside the lock."""
+        if self.condemn(conn, reason):
+            doomed.append(conn)
+
+    # ---- closing ----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Retire every connection that is open or being opened: idle ones now, the others when they come back."""
+        self.gate = True
+        self.generation += 1
+        for entry in list(self.entries.values()):
+            self._retire(entry)
+
+    def _retire(self, entry: Entry[Any]) -> None:
+        entry.use_by = RETIRED
+        if entry.cid is not None:
+            self.drained[entry.cid] = entry
+
+    def shut(self) -> None:
+        """Refuse everybody from now on."""
+        self.gate = True
+        self.closed = True
+
+    def seize(self) -> list[Any]:
+        """Return all connections, also those in use, to be closed. Afterwards putting one is refused."""
+        doomed: list[Any] = []
+        for entry in list(self.entries.values()):
+            conn = entry()
+            if conn is not None:
+                self._discard(conn, "closed", doomed)
+        self.keyed.clear()
+        return doomed
+
+    # ---- reaping -----------------------------------------------------------------------------------------------------
+
+    def _reap(self, orphans: list[tuple[Entry[Any], Any]]) -> None:
+        """Forget what is gone: closed connections, and whatever was dropped or cut off."""
+        while self.lost:
+            gone = self.lost[0]  # peek: cut off here, it is found again
+            if isinstance(gone, Place):
+                self.waiters.forget(gone)
+                self.closers.forget(gone)
+            elif isinstance(gone, TicketRef):
+                self.tickets.pop(gone, None)
+            elif isinstance(gone, ThreadRef):
+                self._orphan(gone, orphans)
+            else:
+                self._forget(gone)
+            self.lost.popleft()
+
+    def _orphan(self, thread: ThreadRef, orphans: list[tuple[Entry[Any], Any]]) -> None:
+        """A thread ended with its connection leased."""
+        conn = self.keyed.get(thread)
+        entry = None if conn is None else self.claim_keyed(conn, thread)
+        if entry is not None:
+            orphans.append((entry, conn))
+
+    def _forget(self, entry: Entry[Any]) -> None:
+        cid = getattr(entry, "cid", None)  # not there if cut off when half made
+        if cid is None:
+            return
+        if self.leases.get(cid) is entry:
+            self.leases.pop(cid, None)
+            self.leaked.append(entry)
+        if self.closing.get(cid) is entry:
+            self.closing.pop(cid, None)
+        if self.drained.get(cid) is entry:
+            self.drained.pop(cid, None)
+        if self.entries.get(cid) is entry:
+            self.entries.pop(cid, None)
+        self.uses_of_closed += entry.uses
+        self.discards[entry.fate or "dropped"] += 1
+        entry.cid = None
+
+    def _expire(self, now: float) -> None:
+        """A connect that takes too long is left behind, and its slot freed."""
+        while self.tickets:
+            ref = next(iter(self.tickets))
+            ticket = ref()
+            if ticket is not None and now < ticket.deadline:
+                break
+            if ticket is not None:
+                self.aborted += 1
+                text = "connection pool exhausted: opening one took longer than connect_timeout allows"
+                self.fail(ticket, self.errors.PoolTimeout(text), self.errors.PoolTimeout(text))
+            self.tickets.pop(ref, None)
