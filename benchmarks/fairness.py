@@ -12,6 +12,9 @@ from common import Fake, FakeConnector, Report, median_ratio
 import dbpool
 
 
+ROUNDS = 5
+
+
 class Load:
     """Threads that take turns at a pool; what each saw, by its own clock."""
 
@@ -86,18 +89,26 @@ def turns(report: Report) -> None:
 
 
 def shares(report: Report) -> None:
-    """128 threads on 8 connections: how much of the connections' time was held, and the longest wait."""
+    """128 threads on 8 connections: how much of the connections' time was held, and the longest wait.
+
+    The median of some rounds: one hiccup of a shared machine is the longest wait of its round.
+    """
     for hold, must in ((0.001, ">= 0.92"), (0.010, ">= 0.98")):
-        pool = ours(8)
-        load = Load(pool, 128, hold).run(4.0)
-        share = sum(load.held) / (load.seconds * 8)
-        report.add(f"128 threads on 8, {hold * 1000:.0f} ms held: share of the time held", share, must)
-        mean_hold = sum(load.held) / sum(load.turns)
-        ideal = (128 - 8) * mean_hold / 8
-        worst = max(load.longest)
-        detail = f"{worst * 1000:.1f} ms, ideal {ideal * 1000:.1f} ms"
-        report.add("... longest wait / (queue x mean hold / connections)", worst / ideal, "<= 1.5", detail)
-        pool.close()
+        share, longest = (sorted(each) for each in zip(*(crowd(hold) for _ in range(ROUNDS))))
+        middle = ROUNDS // 2
+        report.add(f"128 threads on 8, {hold * 1000:.0f} ms held: share of the time held", share[middle], must)
+        name = "... longest wait / (queue x mean hold / connections)"
+        report.add(name, longest[middle], "<= 1.5", f"{ROUNDS} rounds, {longest[0]:.2f} to {longest[-1]:.2f}")
+
+
+def crowd(hold: float) -> tuple[float, float]:
+    """One round of it: the share, and the longest wait in units of the ideal queue's."""
+    pool = ours(8)
+    load = Load(pool, 128, hold).run(2.0)
+    pool.close()
+    mean_hold = sum(load.held) / sum(load.turns)
+    ideal = (128 - 8) * mean_hold / 8
+    return sum(load.held) / (load.seconds * 8), max(load.longest) / ideal
 
 
 def throughput(report: Report) -> None:
