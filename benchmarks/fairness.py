@@ -11,7 +11,6 @@ from common import Fake, FakeConnector, Report, median_ratio
 
 import dbpool
 
-
 ROUNDS = 5
 
 
