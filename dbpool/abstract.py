@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dbpool.config import DEFAULT, PoolConfig, Timeout, seconds, sizes
 from dbpool.lease import KeyedLease, Lease
 from dbpool.listener import tell
+from dbpool.proxy import ConnectionProxy, lend
 from dbpool.semaphore import Waiter
 from dbpool.shell import Shell
 from dbpool.stats import PoolStats, snapshot, used
@@ -162,6 +163,13 @@ class AbstractConnectionPool(Shell[C]):
         lease._pool = self
         lease._key = key
         return lease
+
+    def connect(self, key: Any = None, timeout: Timeout = DEFAULT) -> ConnectionProxy[C]:
+        """Return a connection whose close() gives it back: for whatever expects a DB-API connect.
+
+        Waits and raises as getconn(*key*, *timeout*) does. Dropped without close(), it is given back too.
+        """
+        return lend(self, key, timeout)
 
     def open(self) -> None:
         """Open what is missing to have minconn connections, and wait for it, up to connect_timeout.

@@ -81,7 +81,31 @@ def run_demo(parser: Parser, options: argparse.Namespace) -> int:
         parser.error(f"a DSN needs {exc.name}, which is not installed: pip install '.[psycopg2]'")
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (declare_demo,)
+def declare_run(commands: Any) -> None:
+    """Say what ``run`` takes."""
+    parser = commands.add_parser(
+        "run",
+        help="run a script with psycopg2.pool and ksycopg2.pool replaced",
+        description="Runs an unchanged script with the pools of psycopg2 and ksycopg2 (and, where that is missing, "
+        "ksycopg2 itself) replaced by ours. The script's exit status is passed on.",
+    )
+    parser.add_argument("--strict", action="store_true", help="behave as psycopg2.pool to the letter: never wait")
+    parser.add_argument("script", metavar="SCRIPT", help="a file of Python")
+    parser.add_argument("args", metavar="ARGS", nargs=argparse.REMAINDER, help="what the script is given")
+    parser.set_defaults(run=lambda options: run_script(parser, options))
+
+
+def run_script(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the script."""
+    from dbpool.runner import run
+
+    try:
+        return run(options.script, options.args, options.strict)
+    except OSError as exc:
+        parser.error(f"cannot read {options.script}: {exc.strerror}")
+
+
+COMMANDS: tuple[Callable[[Any], None], ...] = (declare_demo, declare_run)
 
 
 def whole(most: int) -> Callable[[str], int]:

@@ -118,11 +118,14 @@ class PoolConfig(Frozen):
     @classmethod
     def of(cls, config: PoolConfig | Mapping[str, Any] | None) -> PoolConfig:
         """Return *config* as a PoolConfig: one already, a mapping of options, or None for the defaults."""
-        if isinstance(config, PoolConfig):
-            return config
+        return config if isinstance(config, PoolConfig) else cls()._but(cls.changes(config))
+
+    @staticmethod
+    def changes(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Return a mapping of options as it is; None changes nothing."""
         if config is not None and not isinstance(config, Mapping):
             raise TypeError(f"config must be a PoolConfig or a mapping, not {_shown(config)}")
-        return cls()._but(config or {})
+        return config or {}
 
     @classmethod
     def like_psycopg2(cls, **options: Any) -> PoolConfig:

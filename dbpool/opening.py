@@ -40,10 +40,14 @@ class HiddenKwargs(dict[str, Any]):
 class Opener:
     """How the connections of one pool are made: connect, on_connect, attempts; and by whom they are known.
 
-    *connect* is a callable, a DB-API module, a Connector, or None for psycopg2, else ksycopg2.
+    *connect* is a callable, a DB-API module, a Connector, or None for psycopg2, else ksycopg2. *error* is what the
+    pool's errors derive from, if not from the driver's Error.
     """
 
-    def __init__(self, connect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], config: PoolConfig) -> None:
+    def __init__(
+        self, connect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], config: PoolConfig,
+        error: type[BaseException] | None = None,
+    ) -> None:  # fmt: skip
         self._source = _resolve(connect)
         self._config = config
         self.args = HiddenArgs(args)
@@ -51,7 +55,7 @@ class Opener:
         self.connector: Connector | None = self._source if isinstance(self._source, Connector) else None
         self._driver = None if self.connector else by_module(self._source)
         known = self.connector or self._driver
-        error = _module_error(self._source) or (known.error if known else None)
+        error = error or _module_error(self._source) or (known.error if known else None)
         self.errors: Bound = bind(error)
         if known is not None:
             self._check_level(known)

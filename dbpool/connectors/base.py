@@ -9,6 +9,8 @@ from typing import Any, Callable
 # Top-level module of a connection's type -> where its connector is. Read through the type's MRO.
 _KNOWN = {
     "psycopg2": "dbpool.connectors.libpq:Psycopg2Connector",
+    "ksycopg2": "dbpool.connectors.libpq:Ksycopg2Connector",
+    "psycopg": "dbpool.connectors.libpq:Psycopg3Connector",
     "sqlite3": "dbpool.connectors.sqlite:SqliteConnector",
     "_sqlite3": "dbpool.connectors.sqlite:SqliteConnector",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,9 +46,10 @@ class Psycopg2(Sqlite):
 
     placeholder = "%s"
     attribute, changed = "autocommit", True
+    driver = "psycopg2"
 
     def __init__(self, dsn: str) -> None:
-        self.module = import_or_skip("psycopg2")
+        self.module = import_or_skip(self.driver)
         self.arguments = (dsn,)
         self.keywords = {"application_name": "dbpool test"}
 
@@ -55,13 +57,44 @@ class Psycopg2(Sqlite):
         return bool(conn.get_transaction_status())
 
 
-@pytest.fixture(params=["sqlite3", "psycopg2"])
+class Ksycopg2(Psycopg2):
+    """KingbaseES's driver, with a real PostgreSQL."""
+
+    driver = "ksycopg2"
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        name_socket_for_kingbase(dsn)
+
+
+def name_socket_for_kingbase(dsn: str) -> None:
+    """Give the server's Unix socket the name under which KingbaseES's drivers look for it, too."""
+    words = dict(word.split("=", 1) for word in dsn.split() if "=" in word)
+    folder, port = Path(words.get("host", "").strip("'")), words.get("port", "5432").strip("'")
+    kingbase = folder / f".s.KINGBASE.{port}"
+    if folder.is_absolute() and not kingbase.is_symlink():
+        kingbase.symlink_to(f".s.PGSQL.{port}")
+
+
+class Psycopg3(Psycopg2):
+    """psycopg 3 with a real PostgreSQL."""
+
+    driver = "psycopg"
+
+    def in_transaction(self, conn: Any) -> bool:
+        return bool(conn.info.transaction_status)
+
+
+POSTGRES = {"psycopg2": Psycopg2, "ksycopg2": Ksycopg2, "psycopg": Psycopg3}
+
+
+@pytest.fixture(params=["sqlite3", *POSTGRES])
 def database(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Any]:
     """Each driver, with an empty table `note`."""
     if request.param == "sqlite3":
         database: Any = Sqlite(str(tmp_path / "notes.db"))
     else:
-        database = Psycopg2(request.getfixturevalue("server").dsn)
+        database = POSTGRES[request.param](request.getfixturevalue("server").dsn)
     with closing(database.connect()) as conn:
         cursor = conn.cursor()
         cursor.execute("DROP TABLE IF EXISTS note")
@@ -71,10 +104,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Any]:
         yield database
 
 
-@pytest.fixture
-def postgres(server: Any) -> Psycopg2:
-    """psycopg2 alone."""
-    return Psycopg2(server.dsn)
+@pytest.fixture(params=["psycopg2", "ksycopg2"])
+def postgres(request: pytest.FixtureRequest, server: Any) -> Psycopg2:
+    """psycopg2, and its fork."""
+    found: Psycopg2 = POSTGRES[request.param](server.dsn)
+    return found
 
 
 @pytest.fixture(scope="module")

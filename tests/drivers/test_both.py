@@ -165,6 +165,7 @@ def test_the_pools_errors_are_the_drivers_too(pool, database):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed database")  # sqlite3 says so too, from Python 3.13 on
+@pytest.mark.filterwarnings("ignore:.*was deleted while still open")  # and so does psycopg 3
 def test_a_dropped_connection_is_noticed(pool):
     pool.getconn()
     gc.collect()  # sqlite3's are in a reference cycle with their statements
@@ -174,6 +175,7 @@ def test_a_dropped_connection_is_noticed(pool):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed database")  # sqlite3 says so too, from Python 3.13 on
+@pytest.mark.filterwarnings("ignore:.*was deleted while still open")  # and so does psycopg 3
 def test_who_waits_gets_the_slot_of_a_dropped_connection(database, monkeypatch):
     monkeypatch.setattr("dbpool.pool.HEARTBEAT", 0.005)
     monkeypatch.setattr("dbpool.pool.COLLECT_EVERY", 0.0)
@@ -212,7 +214,7 @@ def test_the_callable_dsn_is_asked(database):
 
 def test_a_function_that_connects_is_enough(database):
     """Its driver is learned from what it returns."""
-    keywords = {} if database.module.__name__ == "psycopg2" else {"check_same_thread": False}
+    keywords = {"check_same_thread": False} if database.module.__name__ == "sqlite3" else {}
     pool = ThreadedConnectionPool(1, 1, connect=lambda: database.module.connect(*database.arguments, **keywords))
     conn = pool.getconn()
     write(conn, "lost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from importlib import import_module
 
 import pytest
 from unit.checks import adds_up, lease_all
@@ -136,12 +137,11 @@ ATTRIBUTES = [
 @pytest.mark.parametrize(("name", "value"), ATTRIBUTES, ids=[name for name, _ in ATTRIBUTES])
 @pytest.mark.parametrize("level", ["clean", "session"])
 def test_clean_restores_every_attribute(postgres, level, name, value):
-    from psycopg2.extras import DictCursor
-
+    extras = import_module(f"{postgres.driver}.extras")
     with postgres.pool(maxconn=1, reset=level) as pool:
         conn = pool.getconn()
         before = getattr(conn, name)
-        setattr(conn, name, DictCursor if value == "dict" else value)
+        setattr(conn, name, extras.DictCursor if value == "dict" else value)
         assert getattr(conn, name) != before
         conn = put_and_get(pool, conn)
         assert getattr(conn, name) == before

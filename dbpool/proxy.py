@@ -1,0 +1,350 @@
+"""ConnectionProxy: what connect() returns: a connection whose close() gives it back to its pool."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from weakref import ref
+
+from dbpool.entry import ThreadKey, ThreadRef
+from dbpool.errors import PoolError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from dbpool.config import Timeout
+    from dbpool.entry import Entry
+
+C = TypeVar("C")
+CLOSED = "connection is closed: it was given back to the pool"
+MAKERS = frozenset(("execute", "executemany", "executescript"))  # a connection's methods that return a cursor
+_kept: dict[int, Any] = {}  # weak references to cursors that outlived their proxies
+
+
+class ConnectionProxy(Generic[C]):
+    """A leased connection, for whatever expects the result of a DB-API ``connect``.
+
+    ``close()`` gives it back to the pool, and so does dropping it; from then on it refuses with a PoolError. Else it is
+    used as the driver's own: attributes are read and set there, and ``with`` means what the driver means by it (with
+    psycopg2 and sqlite3 a transaction: commit or rollback, and no close).
+
+    Cursors are the driver's own: their ``connection`` is the raw one. One that is still there when its proxy was
+    dropped keeps the lease; one that is used after ``close()`` uses what may be another's by then. Functions that
+    need the driver's own object (psycopg2's register_type, as_string) are given ``raw``.
+
+    It knows the number of its lease: closed late, it leaves alone who has the connection by then.
+    """
+
+    # No __init__, which would cost more than all else here. The slots are written through their descriptors, because
+    # setting an attribute sets the connection's.
+    __slots__ = ("__weakref__", "_conn", "_cursors", "_lease")
+
+    _conn: C  # not there once closed: so each use of it refuses
+    _cursors: list[ref[Any]]
+    _lease: tuple[Any, Entry[C], int]  # the pool, its record of the connection, the number of the lease
+
+    # ---- DB-API -----------------------------------------------------------------------------------------------------
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a cursor of the driver's."""
+        cursor = self._conn.cursor(*args, **kwargs)  # type: ignore[attr-defined]
+        try:
+            cursors = self._cursors
+            cursors.append(ref(cursor))
+            if not len(cursors) & 63:
+                cursors[:] = [known for known in cursors if known() is not None]
+        except TypeError:  # it cannot be weakly referenced
+            pass
+        return cursor
+
+    def commit(self) -> None:
+        """Commit."""
+        self._conn.commit()  # type: ignore[attr-defined]
+
+    def rollback(self) -> None:
+        """Roll back."""
+        self._conn.rollback()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Give the connection back; what is not committed is rolled back. May be called again, and never raises."""
+        self._end(False)
+
+    def invalidate(self) -> None:
+        """Close the connection itself, because it is not to be trusted any more; its slot is free."""
+        self._end(True)
+
+    def __enter__(self) -> Any:
+        conn = self._conn
+        enter = getattr(type(conn), "__enter__", None)
+        entered = conn if enter is None else enter(conn)
+        return self if entered is conn or entered is None else entered
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        if kind is not None and self._is_closed():
+            return None  # the error that ended the block matters more than ours
+        conn: Any = self._conn
+        leave = getattr(type(conn), "__exit__", None)
+        if leave is not None:
+            return leave(conn, kind, error, trace)
+        if kind is None:
+            conn.commit()
+        else:
+            conn.rollback()
+        return None
+
+    # ---- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def raw(self) -> C:
+        """The driver's own connection. Not to be used once the proxy is closed or dropped."""
+        return self._conn
+
+    @property
+    def dbapi_connection(self) -> C:
+        """The same, by SQLAlchemy's name."""
+        return self._conn
+
+    @property
+    def closed(self) -> Any:
+        """True once it was given back; else what the driver says, False where it says nothing."""
+        return self._is_closed() or getattr(self._conn, "closed", False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_conn":
+            self._refuse()
+        found = getattr(self._conn, name)
+        return partial(self._make, found) if name in MAKERS else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._conn, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._conn, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(None if self._is_closed() else self._conn)})
+
+    def __repr__(self) -> str:
+        pool = self._lease[0]
+        what = "closed" if self._is_closed() else f"{type(self._conn).__module__}.{type(self._conn).__qualname__}"
+        return f"<{type(self).__name__} of pool {pool.name!r}: {what}>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it is a connection in use")
+
+    # ---- giving back --------------------------------------------------------------------------------------------------
+
+    def _make(self, make: Any, *args: Any, **kwargs: Any) -> Any:
+        cursor = make(*args, **kwargs)
+        try:
+            self._cursors.append(ref(cursor))
+        except TypeError:
+            pass
+        return cursor
+
+    def _is_closed(self) -> bool:
+        try:
+            _conn(self)
+        except AttributeError:
+            return True
+        return False
+
+    def _refuse(self) -> NoReturn:
+        raise self._lease[0]._opener.errors.PoolError(CLOSED)
+
+    def _end(self, discard: bool) -> None:
+        try:
+            conn = _conn(self)
+            _forget(self)  # the claim: of two who close, one comes past it
+        except AttributeError:
+            return
+        pool, entry, number = self._lease
+        if entry.uses == number:
+            try:
+                pool.putconn(conn, close=discard)
+            except PoolError:  # the lease has ended otherwise: closeall, or a put of the raw connection
+                pass
+
+    def __del__(self) -> None:
+        # Runs anywhere, with any lock held by the frames below. What an interrupt leaves undone, weak references do:
+        # the connection is dropped with this frame, and its slot reaped.
+        try:
+            if not _is_finalizing():  # else nobody is left to give it to, and a lock may never be free again
+                self._drop()
+        except Exception:  # there is nobody to tell
+            pass
+
+    def _drop(self) -> None:
+        """Nobody has the proxy any more: give the connection back, unless a cursor is still used."""
+        try:
+            conn = _conn(self)
+        except AttributeError:
+            return
+        for known in self._cursors:
+            cursor = known()
+            if cursor is not None:
+                self._outlive(cursor)
+                return
+        if self._lease[0]._lock._is_owned():
+            self._bequeath(conn)
+        else:
+            self._end(False)
+
+    def _outlive(self, cursor: Any) -> None:
+        """Live on as long as *cursor*, then look again."""
+
+        def died(known: Any) -> None:
+            _kept.pop(id(known), None)
+            if not _is_finalizing():
+                self._drop()
+
+        known = ref(cursor, died)
+        _kept[id(known)] = known
+
+    def _bequeath(self, conn: C) -> None:
+        """Within the pool's lock nothing slow may be done: leave *conn* as a thread that ends leaves its own.
+
+        The frame below finds it and, outside the lock, cleans and pools it.
+        """
+        pool, entry, number = self._lease
+        _forget(self)
+        heir = ThreadKey()
+        key = ThreadRef(heir, pool._lost.append)
+        hash(key)
+        if entry.uses == number and self._claim(conn):
+            entry.key = key
+            pool._state.keyed[key] = conn
+        del heir  # now key is in lost; so it is if an interrupt ends this frame
+        pool._settle()
+
+    def _claim(self, conn: C) -> bool:
+        return self._lease[0]._leases.pop(id(conn), None) is not None
+
+
+_conn: Any = ConnectionProxy.__dict__["_conn"].__get__
+_set_conn: Any = ConnectionProxy.__dict__["_conn"].__set__
+_forget: Any = ConnectionProxy.__dict__["_conn"].__delete__
+_set_cursors: Any = ConnectionProxy.__dict__["_cursors"].__set__
+_set_lease: Any = ConnectionProxy.__dict__["_lease"].__set__
+_is_finalizing = sys.is_finalizing
+_new: Any = object.__new__
+
+
+def lend(pool: Any, key: Any, timeout: Timeout) -> ConnectionProxy[Any]:
+    """Return a proxy over a connection that is leased for it."""
+    if pool._at_home:
+        if key is not None:
+            raise TypeError(f"key must be left out: the thread is the key, not {key!r}")
+        key = pool._thread_key()
+    if key is not None:
+        return _lend_keyed(pool, key, timeout)
+    proxy: ConnectionProxy[Any] = _new(ConnectionProxy)
+    conn = pool.getconn(timeout=timeout)
+    try:
+        entry = pool._entries[id(conn)]
+    except KeyError:
+        raise pool._opener.errors.PoolClosed("connection pool is closed") from None
+    _set_lease(proxy, (pool, entry, entry.uses))
+    _set_cursors(proxy, [])
+    _set_conn(proxy, conn)
+    return proxy
+
+
+# ---- under a key --------------------------------------------------------------------------------------------------
+
+
+class Share:
+    """What the proxies of one key have in common: its lease, which ends with the last of them."""
+
+    __slots__ = ("conn_id", "number", "ours", "users")
+
+    def __init__(self, conn_id: int, number: int, ours: bool) -> None:
+        self.conn_id = conn_id
+        self.number = number
+        self.ours = ours  # else getconn or connection() leased it before: they put it back
+        self.users: list[ref[Any]] = []
+
+
+class KeyedProxy(ConnectionProxy[C]):
+    """The same under a key. The proxies of one key share its connection; the last that is closed gives it back.
+
+    What getconn(key) or connection(key) leased before is left to them.
+    """
+
+    __slots__ = ("_key", "_share")
+
+    _key: Any
+    _share: Share
+
+    def _end(self, discard: bool) -> None:
+        try:
+            conn = _conn(self)
+        except AttributeError:
+            return
+        pool = self._lease[0]
+        with pool._lock:
+            entry = self._claim_keyed(conn, discard)
+        try:
+            _forget(self)
+        except AttributeError:  # another thread closes it, too
+            pass
+        if entry is not None:
+            pool._finish(conn, entry, discard)
+
+    def _claim(self, conn: C) -> bool:
+        return self._claim_keyed(conn, False) is not None
+
+    def _claim_keyed(self, conn: C, discard: bool) -> Any:
+        """Leave the share; the last ends the lease. Called under the lock; cut off, it can be repeated."""
+        pool, entry, number = self._lease
+        share = self._share
+        share.users = [user for user in share.users if user() is not self and user() is not None]
+        if not discard and (share.users or not share.ours):
+            return None
+        if _shares(pool).get(self._key) is share:
+            _shares(pool).pop(self._key, None)
+        return pool._state.claim_keyed(conn, self._key) if entry.uses == number else None
+
+
+_set_key: Any = KeyedProxy.__dict__["_key"].__set__
+_set_share: Any = KeyedProxy.__dict__["_share"].__set__
+
+
+def _shares(pool: Any) -> dict[Any, Share]:
+    found: dict[Any, Share] = pool.__dict__.setdefault("_proxy_shares", {})
+    return found
+
+
+def _lend_keyed(pool: Any, key: Any, timeout: Timeout) -> ConnectionProxy[Any]:
+    proxy: KeyedProxy[Any] = _new(KeyedProxy)
+    while True:
+        with pool._lock:
+            leased = key in pool._state.keyed
+        conn = pool._obtain(key, timeout)
+        with pool._lock:
+            if pool._state.closed or _join(pool, key, conn, proxy, not leased):
+                break  # else another ended the lease that was shared, in between
+    if pool._state.closed:
+        raise pool._opener.errors.PoolClosed("connection pool is closed")
+    return proxy
+
+
+def _join(pool: Any, key: Any, conn: Any, proxy: KeyedProxy[Any], ours: bool) -> bool:
+    """Make *proxy* one of those that share the lease of *key*."""
+    entry = pool._entries.get(id(conn))
+    if entry is None or pool._state.keyed.get(key) is not conn:
+        return False
+    shares = _shares(pool)
+    share = shares.get(key)
+    if share is None or (share.conn_id, share.number) != (id(conn), entry.uses):
+        share = shares[key] = Share(id(conn), entry.uses, ours)
+    share.users.append(ref(proxy))
+    _set_lease(proxy, (pool, entry, entry.uses))
+    _set_cursors(proxy, [])
+    _set_key(proxy, key)
+    _set_share(proxy, share)
+    _set_conn(proxy, conn)
+    return True
