@@ -2,7 +2,7 @@
 
 from dbpool.config import PoolConfig
 from dbpool.connectors import Connector
-from dbpool.errors import PoolClosed, PoolError, PoolExhausted, PoolTimeout, TooManyWaiters
+from dbpool.errors import PoolClosed, PoolDeadlock, PoolError, PoolExhausted, PoolTimeout, TooManyWaiters
 from dbpool.listener import PoolListener
 from dbpool.pool import (
     AbstractConnectionPool,
@@ -18,6 +18,7 @@ __all__ = [
     "PersistentConnectionPool",
     "PoolClosed",
     "PoolConfig",
+    "PoolDeadlock",
     "PoolError",
     "PoolExhausted",
     "PoolListener",

@@ -42,14 +42,16 @@ class PoolConfig(Frozen):
     max_connecting  how many connections are opened at a time; None: no limit
     on_connect      callable(conn), once for each new connection; what it leaves open is committed
     listener        a PoolListener, told of what happens
+    detect_deadlock True: raise PoolDeadlock at once if every thread of the process waits for this pool
     background      False: no thread is ever started; connections are opened by the caller
 
     Raises TypeError or ValueError naming the option that is wrong.
     """
 
     __slots__ = (
-        "background", "connect_attempts", "connect_timeout", "idle_order", "idle_timeout", "listener",
-        "max_connecting", "max_overflow", "max_uses", "max_waiting", "name", "on_connect", "reset", "start", "timeout",
+        "background", "connect_attempts", "connect_timeout", "detect_deadlock", "idle_order", "idle_timeout",
+        "listener", "max_connecting", "max_overflow", "max_uses", "max_waiting", "name", "on_connect", "reset", "start",
+        "timeout",
     )  # fmt: skip
 
     name: str | None
@@ -66,6 +68,7 @@ class PoolConfig(Frozen):
     max_connecting: int | None
     on_connect: Callable[[Any], Any] | None
     listener: PoolListener | None
+    detect_deadlock: bool
     background: bool
 
     def __init__(
@@ -85,6 +88,7 @@ class PoolConfig(Frozen):
         max_connecting: int | None = None,
         on_connect: Callable[[Any], Any] | None = None,
         listener: PoolListener | None = None,
+        detect_deadlock: bool = True,
         background: bool = True,
     ) -> None:
         given = locals()
@@ -112,8 +116,9 @@ class PoolConfig(Frozen):
             raise TypeError(f"on_connect must be callable, not {self.on_connect!r}")
         if self.listener is not None and not isinstance(self.listener, PoolListener):
             raise TypeError(f"listener must be a PoolListener, not {self.listener!r}")
-        if not isinstance(self.background, bool):
-            raise TypeError(f"background must be True or False, not {self.background!r}")
+        for switch in ("detect_deadlock", "background"):
+            if not isinstance(getattr(self, switch), bool):
+                raise TypeError(f"{switch} must be True or False, not {getattr(self, switch)!r}")
 
     @classmethod
     def of(cls, config: PoolConfig | Mapping[str, Any] | None) -> PoolConfig:

@@ -35,21 +35,33 @@ class TooManyWaiters(PoolExhausted):
     """``max_waiting`` callers wait already; shed load."""
 
 
+class PoolDeadlock(PoolExhausted):
+    """Every thread of the process waits for this pool, so nobody can put a connection back."""
+
+
 DriverError = Optional[type[BaseException]]
-_PUBLIC: tuple[type[PoolError], ...] = (PoolError, PoolClosed, PoolExhausted, PoolTimeout, TooManyWaiters)
+_PUBLIC: tuple[type[PoolError], ...] = (
+    PoolError,
+    PoolClosed,
+    PoolExhausted,
+    PoolTimeout,
+    TooManyWaiters,
+    PoolDeadlock,
+)
 _bound: dict[DriverError, Bound] = {}
 
 
 class Bound:
     """The classes of this module as one driver knows them: made once for each driver, importable, picklable."""
 
-    __slots__ = ("PoolClosed", "PoolError", "PoolExhausted", "PoolTimeout", "TooManyWaiters", "driver")
+    __slots__ = ("PoolClosed", "PoolDeadlock", "PoolError", "PoolExhausted", "PoolTimeout", "TooManyWaiters", "driver")
 
     PoolError: type[PoolError]
     PoolClosed: type[PoolClosed]
     PoolExhausted: type[PoolExhausted]
     PoolTimeout: type[PoolTimeout]
     TooManyWaiters: type[TooManyWaiters]
+    PoolDeadlock: type[PoolDeadlock]
 
     def __init__(self, driver: DriverError) -> None:
         self.driver = driver

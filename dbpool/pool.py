@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from _thread import RLock, allocate_lock, get_ident, start_new_thread
+import sys
+from _thread import RLock, _count, allocate_lock, get_ident, start_new_thread
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from threading import local
@@ -83,6 +84,11 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             return False
         if now - waiter.since >= HEARTBEAT:
             _collect(now)
+        if self._config.detect_deadlock and len(self._state.waiters) > _count() and self._is_stuck(waiter):
+            raise self._opener.errors.PoolDeadlock(
+                "connection pool exhausted: every thread of the process waits for this pool, so nobody can put a "
+                f"connection back (pool {self._state.describe()})"
+            )
         assert isinstance(waiter, ThreadWaiter)
         waiter.slept = True
         ticket = waiter.ticket
@@ -94,6 +100,18 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
                 left = min(left, max(0.0, ticket.deadline - now))
             waiter.sleep(min(HEARTBEAT, left))
         return True
+
+    def _is_stuck(self, waiter: Waiter) -> bool:
+        """True if nothing can end the wait: all threads are in line here, and nothing is under way.
+
+        Who holds a connection proves nothing: another thread may put it.
+        """
+        _collect(monotonic())
+        state = self._state
+        with self._lock:
+            under_way = state.lost or state.idle or state.tickets or state.closing or state.closed
+            in_line = {each.ident for each in state.waiters}
+        return waiter.ident in in_line and not under_way and in_line.issuperset(sys._current_frames())
 
     def _start(self, ticket: Ticket) -> None:
         if self._begin(ticket) and not self._begin_thread(self._help, ticket):

@@ -29,6 +29,7 @@ def make(driver: FakeDriver) -> Iterator[Callable[..., Any]]:
     pools = []
 
     def make(kind: Any = ThreadedConnectionPool, minconn: int = 0, maxconn: int = 2, **options: Any) -> Any:
+        options.setdefault("detect_deadlock", False)  # a test's only thread may wait
         pool = kind(minconn, maxconn, connect=FakeConnector(driver.connect), config=options)
         pools.append(pool)
         return pool

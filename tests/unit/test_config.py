@@ -45,6 +45,7 @@ OPTIONS = {
     "max_connecting": optional_count(1),
     "on_connect": ([None, print], [], ["print", 5, True, []]),
     "listener": ([None, LISTENER], [], [PoolListener, print, "listener", 5]),
+    "detect_deadlock": ([True, False], [], [None, 0, 1, "yes"]),
     "background": ([True, False], [], [None, 0, 1, "yes"]),
 }
 GOOD = [(option, value) for option, (good, _, _) in OPTIONS.items() for value in good]
@@ -177,6 +178,7 @@ RIGHT = {
     "max_connecting": lambda v: v is None or is_count(v, 1),
     "on_connect": lambda v: v is None or callable(v),
     "listener": lambda v: v is None or isinstance(v, PoolListener),
+    "detect_deadlock": lambda v: isinstance(v, bool),
     "background": lambda v: isinstance(v, bool),
 }
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.complex_numbers())

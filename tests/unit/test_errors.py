@@ -17,13 +17,22 @@ import fakes
 import pytest
 
 import dbpool
-from dbpool import PoolClosed, PoolError, PoolExhausted, PoolTimeout, ThreadedConnectionPool, TooManyWaiters, errors
+from dbpool import (
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolExhausted,
+    PoolTimeout,
+    ThreadedConnectionPool,
+    TooManyWaiters,
+    errors,
+)
 from dbpool.errors import bind
 
 from . import dbapi
 from .threads import Caller, eventually
 
-PUBLIC = (PoolError, PoolClosed, PoolExhausted, PoolTimeout, TooManyWaiters)
+PUBLIC = (PoolError, PoolClosed, PoolExhausted, PoolTimeout, TooManyWaiters, PoolDeadlock)
 DRIVERS = [None, fakes.Error, sqlite3.Error]
 if importlib.util.find_spec("psycopg2") is not None:
     import psycopg2

@@ -1,0 +1,112 @@
+"""PoolDeadlock: raised at once when nobody can put a connection back, and never when somebody can."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from dbpool import PoolDeadlock, PoolExhausted, PoolTimeout, ThreadedConnectionPool
+
+from .threads import Caller, eventually
+
+
+@pytest.fixture
+def pool(make):
+    """A pool of one connection, which waits for a minute."""
+    return make(maxconn=1, timeout=60, detect_deadlock=True)
+
+
+def test_a_single_thread_that_exhausts_its_pool_is_told_at_once(pool):
+    conn = pool.getconn()
+    with pytest.raises(PoolDeadlock, match=r"^connection pool exhausted: every thread of the process waits"):
+        pool.getconn()
+    assert pool.stats().waiting == 0
+    pool.putconn(conn)
+    assert pool.getconn() is conn
+
+
+def test_nested_blocks_are_told_too(pool):
+    with pool.connection():
+        with pytest.raises(PoolDeadlock):
+            with pool.connection():
+                pass
+
+
+def test_it_can_be_switched_off(make):
+    pool = make(maxconn=1, timeout=0.01, detect_deadlock=False)
+    pool.getconn()
+    with pytest.raises(PoolTimeout):
+        pool.getconn()
+
+
+def test_a_thread_that_does_something_else_may_put_the_connection(pool):
+    conn, go = pool.getconn(), threading.Event()
+
+    def other():
+        go.wait(60)
+        pool.putconn(conn)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    waiter = Caller(pool.getconn)
+    eventually(lambda: pool.stats().waiting == 1)
+    go.set()
+    assert waiter.result() is conn
+    thread.join()
+
+
+def test_a_connection_that_was_dropped_in_a_cycle_is_found_first(pool, driver, monkeypatch):
+    monkeypatch.setattr("dbpool.pool.COLLECT_EVERY", 0.0)
+    driver.keep = False
+    gc.disable()
+    try:
+        cycle = [pool.getconn()]
+        cycle.append(cycle)
+        del cycle
+        with pytest.warns(ResourceWarning, match="dropped without putconn"):
+            pool.putconn(pool.getconn())
+    finally:
+        gc.enable()
+
+
+def test_all_threads_of_a_process_are_told_when_the_last_one_begins_to_wait():
+    script = """
+import threading
+from dbpool import PoolDeadlock, ThreadedConnectionPool
+
+class Connection:
+    def close(self): pass
+
+pool = ThreadedConnectionPool(0, 2, connect=Connection, config={"timeout": 60})
+both = threading.Barrier(2)
+told = []
+
+def work():
+    conn = pool.getconn()
+    both.wait()
+    try:
+        pool.getconn()
+    except PoolDeadlock:
+        told.append(1)
+    pool.putconn(conn)
+
+thread = threading.Thread(target=work)
+thread.start()
+work()
+thread.join()
+assert told, told
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
+
+
+def test_a_pool_that_never_waits_says_exhausted(make):
+    pool = make(maxconn=1, timeout=0, detect_deadlock=True)
+    pool.getconn()
+    with pytest.raises(PoolExhausted) as caught:
+        pool.getconn()
+    assert not isinstance(caught.value, PoolDeadlock)
+    assert isinstance(pool, ThreadedConnectionPool)
