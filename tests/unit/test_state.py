@@ -227,3 +227,19 @@ def test_a_waiter_that_died_in_the_queue_is_passed_over_even_before_it_is_reaped
 def test_every_status_leads_to_closed_and_closed_leads_nowhere():
     assert [status for status in Status if Status.CLOSED not in status.successors] == [Status.CLOSED]
     assert Status.CLOSED.successors == ()
+
+
+def test_the_failure_of_a_connect_that_was_given_up_changes_nothing(state):
+    ticket = state.issue(0.0)
+    state.end(ticket)
+    assert not state.fail(ticket, ValueError("late"))
+    assert (state.connect_errors, state.last_error) == (0, None)
+
+
+def test_closeall_leaves_out_what_has_died(state):
+    caller = served(state)
+    entry = state.entries[id(caller.conn)]
+    caller.conn = None
+    assert entry() is None
+    assert state.seize() == []
+    assert list(state.lost) == [entry]
