@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # What `make test` installs; TEST_EXTRAS=test where there is no wheel of the drivers or of the server.
-TEST_EXTRAS ?= test,psycopg2,server$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
+DRIVERS := psycopg2,ksycopg2,psycopg
+TEST_EXTRAS ?= test,$(DRIVERS),server,apps,docs$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
 MINORS = 9 10 11 12 13 14
+
+# Coverage doubles the time that these take, and would count nothing new.
+LONG := tests/interrupts tests/model tests/schedules tests/stress tests/walk
 
 comma := ,
 IN_VENV := $(VENV)/bin/python
@@ -12,7 +16,7 @@ DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all bench lint types format clean pythons
+.PHONY: help demo test test-all bench docs lint types format clean pythons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -22,9 +26,13 @@ help: ## list these targets
 demo: $(VENV)/.with-$(DEMO_EXTRAS) ## run the main job on real data: sqlite3, or PostgreSQL in DBPOOL_DEMO_DSN
 	$(IN_VENV) -m dbpool demo $(ARGS)
 
-test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, with branch coverage but for the walk
-	$(IN_VENV) -m pytest $(if $(ARGS),$(ARGS),-m "not walk") --cov
-	$(if $(ARGS),,$(IN_VENV) -m pytest -m walk)
+test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, and measure the coverage of its quick part
+ifneq ($(ARGS),)
+	$(IN_VENV) -m pytest $(ARGS)
+else
+	$(IN_VENV) -m pytest $(LONG:%=--ignore=%) --cov --cov-fail-under=95
+	$(IN_VENV) -m pytest $(LONG)
+endif
 
 test-all: ## run the suite on every CPython from 3.9 on that is found; a line for each, the output in VENV-*/test.log
 	@$(MAKE) --no-print-directory -s pythons | { failed=0; \
@@ -35,9 +43,13 @@ test-all: ## run the suite on every CPython from 3.9 on that is found; a line fo
 	  echo "CPython $$version $$word: $$(tail -n 400 $$log | grep -E "(passed|failed|error).* in |Error" | tail -n 1 | tr -d =) ($$log)"; \
 	done; exit $$failed; }
 
-bench: $(VENV)/.with-bench,server ## measure the hot path and the fairness beside other pools
+bench: $(VENV)/.with-bench,server ## measure the hot path, the fairness and the proxy beside other pools
 	$(IN_VENV) benchmarks/hot_path.py $(ARGS)
 	$(IN_VENV) benchmarks/fairness.py $(ARGS)
+	$(IN_VENV) benchmarks/proxy.py $(ARGS)
+
+docs: $(VENV)/.with-docs ## build the documents; a warning is an error
+	$(IN_VENV) -m sphinx -W --keep-going -q docs build/docs $(ARGS)
 
 lint: $(VENV)/.with-lint ## check style and layout
 	$(IN_VENV) -m ruff check .

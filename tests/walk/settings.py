@@ -32,7 +32,7 @@ COMPLETE_BY_DAY = [
     *PAIRS, *INTERRUPTED, OTHER[0], setting("get", "get", idle=False),
     setting("get", "get", "get"), setting("get", "get", "keyed"),
 ]  # fmt: skip
-BOUNDED_BY_DAY = [setting("get", *names) for names in (("get", "timeout"), ("close", "get"), ("get", "shrink"))]
+BOUNDED_BY_DAY = [setting("get", *names) for names in (("get", "timeout"), ("close", "get"))]
 BY_DAY: list[Job] = [(each, None) for each in COMPLETE_BY_DAY] + [(each, BOUND) for each in BOUNDED_BY_DAY]
 BY_NIGHT: list[Job] = [(each, None) for each in [*COLD, *OTHER] if each not in COMPLETE_BY_DAY] + [
     (each, BOUND) for each in THREE if each not in COMPLETE_BY_DAY and each not in BOUNDED_BY_DAY
