@@ -12,19 +12,17 @@ import gc
 import signal
 import threading
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Callable, Generic, NamedTuple, TypeVar
+from typing import Callable, Generic, NamedTuple, TypeVar
+
+from collector import no_collector
 
 from . import meter as _meter
 from . import signals as _signals
 from .bounded import Deadlock, run_bounded, wait_until
 from .meter import Meter
 from .signals import Storm, async_exc_storm, default_sigint, interrupt_while, let_pending_fire
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "Deadlock",
@@ -128,7 +126,7 @@ def sweep(
         raise RuntimeError("only the main thread gets signals: sweep from there")
     runs = _Runs(make, operation, verify, partner, patience, Report(name))
     report = runs.report
-    with _quiet_collector(), default_sigint(), runs.meter:
+    with no_collector(), default_sigint(), runs.meter:
         runs.run(0)
         if report.failures:
             raise SweepError(f"fails without any interrupt: {report.where()}")
@@ -142,21 +140,6 @@ def sweep(
             if not runs.run(n):
                 break
     return report
-
-
-@contextmanager
-def _quiet_collector() -> Iterator[None]:
-    # Callbacks of a collection would be measured; what is here already need not be walked at each collection.
-    enabled = gc.isenabled()
-    gc.disable()
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if enabled:
-            gc.enable()
 
 
 class _Outcome(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING
+
+from collector import no_collector
 
 from .run import Broken, Knowledge, Result, Run, Scenario, Stale, Violation, begun, take
 from .search import Limits, Search, breadth_first, depth_first, with_sleep_sets
@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Result", "Scenario", "Violation", "explore", "replay", "shortest"]
 LESSONS = 300  # random ways, to learn which steps are in conflict
 LONGEST = 1000  # steps of such a way
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """The cyclic collector would free connections at moments of its own."""
-    enabled = gc.isenabled()
-    gc.disable()
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if enabled:
-            gc.enable()
 
 
 def explore(
@@ -66,7 +51,7 @@ def shortest(
 
 def replay(scenario: Scenario, choices: Path) -> list[str]:
     """Go one way, found without reduction, again and tell its steps; raises what the last one raises."""
-    with _no_collector():
+    with no_collector():
         world = begun(scenario, None)
         told = []
         try:
@@ -81,7 +66,7 @@ def replay(scenario: Scenario, choices: Path) -> list[str]:
 
 def _search(search: Search, scenario: Scenario, bound: int | None, limits: Limits, reduced: bool) -> Result:
     knowledge = Knowledge() if reduced else None
-    with _no_collector():
+    with no_collector():
         if knowledge is not None:
             _learn(scenario, knowledge)
         while True:
