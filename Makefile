@@ -16,7 +16,7 @@ DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all bench docs lint types format clean pythons
+.PHONY: help demo test nightly test-all bench docs lint types format clean pythons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -33,6 +33,9 @@ else
 	$(IN_VENV) -m pytest $(LONG:%=--ignore=%) --cov --cov-fail-under=95
 	$(IN_VENV) -m pytest $(LONG)
 endif
+
+nightly: ## run the suite with all that takes hours: the whole walk, new random seeds
+	DBPOOL_NIGHTLY=1 $(MAKE) --no-print-directory test
 
 test-all: ## run the suite on every CPython from 3.9 on that is found; a line for each, the output in VENV-*/test.log
 	@$(MAKE) --no-print-directory -s pythons | { failed=0; \

@@ -46,17 +46,22 @@ SAMPLES = [
 ]
 
 
+def run_in(folder: Path, code: str, *through: str) -> None:
+    """Run *code* in *folder*, in a process of its own; warnings are errors. *through*: as ``python THROUGH FILE``."""
+    program = folder / "sample.py"
+    program.write_text(code, encoding="utf-8")
+    command = [sys.executable, "-W", "error", *through, program.name]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+
+
 @pytest.mark.parametrize("code", SAMPLES)
 def test_sample_runs_in_an_empty_folder(code, tmp_path, request):
     if DSN_OF_THE_SAMPLES in code:
         import_or_skip("psycopg2")
         dsn = request.getfixturevalue("server").dsn
         code = code.replace(f'"{DSN_OF_THE_SAMPLES}"', repr(dsn))
-    program = tmp_path / "sample.py"
-    program.write_text(code, encoding="utf-8")
-    command = [sys.executable, "-W", "error", program.name]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    run_in(tmp_path, code)
 
 
 def test_each_page_has_samples():
