@@ -27,16 +27,16 @@ class NoLock:
     __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        self._entered = False
+        self._entered = 0  # how often
 
     def __enter__(self) -> None:
-        self._entered = True
+        self._entered += 1
 
     def __exit__(self, *exc: object) -> None:
-        self._entered = False
+        self._entered -= 1
 
     def _is_owned(self) -> bool:
-        return self._entered
+        return self._entered > 0
 
 
 class SingleWaiter(Waiter):

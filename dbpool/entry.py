@@ -106,6 +106,12 @@ def record(conn: C, now: float, marks: Any, on_lost: Callable[[Any], None]) -> E
     return entry
 
 
+def lease_of(entries: dict[int, Entry[Any]], conn: Any) -> tuple[int, int] | None:
+    """Return what tells the present lease of *conn* from all others, past and to come; None if it is not open."""
+    entry = None if conn is None else entries.get(id(conn))
+    return None if entry is None else (id(conn), entry.uses)
+
+
 class TicketRef(weakref.ref["Ticket"]):
     """The registry's side of a ticket; hashed and compared by the ticket's identity."""
 

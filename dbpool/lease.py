@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from dbpool import logs
+from dbpool.entry import lease_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -84,17 +85,29 @@ class KeyedLease(Lease[C]):
 
     def __enter__(self) -> C:
         pool, key = self._pool, self._key
-        with pool._lock:
-            leased = key in pool._state.keyed
-        self._conn = conn = pool._obtain(key)
-        try:
-            self._entry = entry = pool._entries[id(conn)]
-        except KeyError:
-            self._closed_meanwhile()
+        while True:
+            with pool._lock:
+                before = lease_of(pool._entries, pool._state.keyed.get(key))
+            conn = pool._obtain(key)
+            with pool._lock:
+                if self._join(conn, before):
+                    return conn  # type: ignore[no-any-return]
+            if pool._state.closed:
+                self._closed_meanwhile()
+            conn = None  # another thread ended the lease that was to be shared
+
+    def _join(self, conn: C, before: tuple[int, int] | None) -> bool:
+        """Take part in the lease of *conn* under the key; it is a block's if it has begun since *before*."""
+        pool = self._pool
+        now = lease_of(pool._entries, conn)
+        if now is None or pool._state.keyed.get(self._key) is not conn:
+            return False
+        self._conn = conn
+        self._entry = entry = pool._entries[id(conn)]
         self._number = entry.uses
-        entry.by_block = entry.by_block or not leased
+        entry.by_block = entry.by_block or now != before
         entry.depth += 1
-        return conn  # type: ignore[no-any-return]
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

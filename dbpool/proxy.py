@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from weakref import ref
 
-from dbpool.entry import ThreadKey, ThreadRef
+from dbpool.config import DEFAULT
+from dbpool.entry import ThreadKey, ThreadRef, lease_of
 from dbpool.errors import PoolError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from dbpool.config import Timeout
-    from dbpool.entry import Entry
 
 C = TypeVar("C")
 CLOSED = "connection is closed: it was given back to the pool"
-MAKERS = frozenset(("execute", "executemany", "executescript"))  # a connection's methods that return a cursor
-_kept: dict[int, Any] = {}  # weak references to cursors that outlived their proxies
 
 
 class ConnectionProxy(Generic[C]):
@@ -29,34 +26,28 @@ class ConnectionProxy(Generic[C]):
     used as the driver's own: attributes are read and set there, and ``with`` means what the driver means by it (with
     psycopg2 and sqlite3 a transaction: commit or rollback, and no close).
 
-    Cursors are the driver's own: their ``connection`` is the raw one. One that is still there when its proxy was
-    dropped keeps the lease; one that is used after ``close()`` uses what may be another's by then. Functions that
-    need the driver's own object (psycopg2's register_type, as_string) are given ``raw``.
+    Cursors are the driver's own: their ``connection`` is the raw one, and they do not keep the proxy. So keep it as
+    long as its cursors, not as in ``pool.connect().cursor()``: one used later uses what may be another's by then.
+    Functions that need the driver's own object (psycopg2's register_type, as_string) are given ``raw``.
 
     It knows the number of its lease: closed late, it leaves alone who has the connection by then.
     """
 
     # No __init__, which would cost more than all else here. The slots are written through their descriptors, because
     # setting an attribute sets the connection's.
-    __slots__ = ("__weakref__", "_conn", "_cursors", "_lease")
+    __slots__ = ("__weakref__", "_conn", "_lease")
 
     _conn: C  # not there once closed: so each use of it refuses
-    _cursors: list[ref[Any]]
-    _lease: tuple[Any, Entry[C], int]  # the pool, its record of the connection, the number of the lease
+    _lease: list[Any]  # the pool, its Entry of the connection, the number of the lease (0 once it is ended)
 
     # ---- DB-API -----------------------------------------------------------------------------------------------------
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Return a cursor of the driver's."""
-        cursor = self._conn.cursor(*args, **kwargs)  # type: ignore[attr-defined]
-        try:
-            cursors = self._cursors
-            cursors.append(ref(cursor))
-            if not len(cursors) & 63:
-                cursors[:] = [known for known in cursors if known() is not None]
-        except TypeError:  # it cannot be weakly referenced
-            pass
-        return cursor
+        # Most give no arguments, and passing none on is quicker than passing on none.
+        if args or kwargs:
+            return self._conn.cursor(*args, **kwargs)  # type: ignore[attr-defined]
+        return self._conn.cursor()  # type: ignore[attr-defined]
 
     def commit(self) -> None:
         """Commit."""
@@ -66,13 +57,28 @@ class ConnectionProxy(Generic[C]):
         """Roll back."""
         self._conn.rollback()  # type: ignore[attr-defined]
 
-    def close(self) -> None:
+    def close(self, _discard: bool = False) -> None:
         """Give the connection back; what is not committed is rolled back. May be called again, and never raises."""
-        self._end(False)
+        try:
+            conn = self._conn
+            _forget(self)  # the claim: of two who close, one comes past it
+        except (AttributeError, PoolError):
+            return
+        lease = self._lease
+        pool, entry, number = lease
+        lease[2] = 0
+        if entry.uses == number:
+            try:
+                if _discard:
+                    pool.putconn(conn, close=True)
+                else:
+                    pool.putconn(conn)
+            except PoolError:  # the lease has ended otherwise: closeall, or a put of the raw connection
+                pass
 
     def invalidate(self) -> None:
         """Close the connection itself, because it is not to be trusted any more; its slot is free."""
-        self._end(True)
+        self.close(True)
 
     def __enter__(self) -> Any:
         conn = self._conn
@@ -95,7 +101,7 @@ class ConnectionProxy(Generic[C]):
             conn.rollback()
         return None
 
-    # ---- what it is ---------------------------------------------------------------------------------------------------
+    # ---- what it is -------------------------------------------------------------------------------------------------
 
     @property
     def raw(self) -> C:
@@ -114,9 +120,10 @@ class ConnectionProxy(Generic[C]):
 
     def __getattr__(self, name: str) -> Any:
         if name == "_conn":
-            self._refuse()
-        found = getattr(self._conn, name)
-        return partial(self._make, found) if name in MAKERS else found
+            raise self._lease[0]._opener.errors.PoolError(CLOSED)
+        if name == "_lease":  # an interrupt when it was half made
+            raise AttributeError(name)
+        return getattr(self._conn, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._conn, name, value)
@@ -125,7 +132,7 @@ class ConnectionProxy(Generic[C]):
         delattr(self._conn, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *dir(None if self._is_closed() else self._conn)})
+        return sorted({*dir(type(self)), *(() if self._is_closed() else dir(self._conn))})
 
     def __repr__(self) -> str:
         pool = self._lease[0]
@@ -135,82 +142,36 @@ class ConnectionProxy(Generic[C]):
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it is a connection in use")
 
-    # ---- giving back --------------------------------------------------------------------------------------------------
-
-    def _make(self, make: Any, *args: Any, **kwargs: Any) -> Any:
-        cursor = make(*args, **kwargs)
-        try:
-            self._cursors.append(ref(cursor))
-        except TypeError:
-            pass
-        return cursor
+    # ---- giving back ------------------------------------------------------------------------------------------------
 
     def _is_closed(self) -> bool:
-        try:
-            _conn(self)
-        except AttributeError:
-            return True
-        return False
-
-    def _refuse(self) -> NoReturn:
-        raise self._lease[0]._opener.errors.PoolError(CLOSED)
-
-    def _end(self, discard: bool) -> None:
-        try:
-            conn = _conn(self)
-            _forget(self)  # the claim: of two who close, one comes past it
-        except AttributeError:
-            return
-        pool, entry, number = self._lease
-        if entry.uses == number:
-            try:
-                pool.putconn(conn, close=discard)
-            except PoolError:  # the lease has ended otherwise: closeall, or a put of the raw connection
-                pass
+        return not self._lease[2]
 
     def __del__(self) -> None:
-        # Runs anywhere, with any lock held by the frames below. What an interrupt leaves undone, weak references do:
-        # the connection is dropped with this frame, and its slot reaped.
+        # Runs anywhere, whatever locks the frames below hold. What an interrupt leaves undone, weak references do: the
+        # connection dies with this frame, and its slot is reaped.
         try:
-            if not _is_finalizing():  # else nobody is left to give it to, and a lock may never be free again
+            if self._lease[2]:
                 self._drop()
         except Exception:  # there is nobody to tell
             pass
 
     def _drop(self) -> None:
-        """Nobody has the proxy any more: give the connection back, unless a cursor is still used."""
-        try:
-            conn = _conn(self)
-        except AttributeError:
-            return
-        for known in self._cursors:
-            cursor = known()
-            if cursor is not None:
-                self._outlive(cursor)
-                return
+        """Nobody has the proxy any more: give the connection back."""
+        if _is_finalizing():
+            return  # there is nobody to give it to, and a lock may never be free again
         if self._lease[0]._lock._is_owned():
-            self._bequeath(conn)
+            self._bequeath()
         else:
-            self._end(False)
+            self.close()
 
-    def _outlive(self, cursor: Any) -> None:
-        """Live on as long as *cursor*, then look again."""
-
-        def died(known: Any) -> None:
-            _kept.pop(id(known), None)
-            if not _is_finalizing():
-                self._drop()
-
-        known = ref(cursor, died)
-        _kept[id(known)] = known
-
-    def _bequeath(self, conn: C) -> None:
+    def _bequeath(self) -> None:
         """Within the pool's lock nothing slow may be done: leave *conn* as a thread that ends leaves its own.
 
         The frame below finds it and, outside the lock, cleans and pools it.
         """
         pool, entry, number = self._lease
-        _forget(self)
+        conn = self._conn
         heir = ThreadKey()
         key = ThreadRef(heir, pool._lost.append)
         hash(key)
@@ -224,10 +185,8 @@ class ConnectionProxy(Generic[C]):
         return self._lease[0]._leases.pop(id(conn), None) is not None
 
 
-_conn: Any = ConnectionProxy.__dict__["_conn"].__get__
 _set_conn: Any = ConnectionProxy.__dict__["_conn"].__set__
 _forget: Any = ConnectionProxy.__dict__["_conn"].__delete__
-_set_cursors: Any = ConnectionProxy.__dict__["_cursors"].__set__
 _set_lease: Any = ConnectionProxy.__dict__["_lease"].__set__
 _is_finalizing = sys.is_finalizing
 _new: Any = object.__new__
@@ -235,36 +194,30 @@ _new: Any = object.__new__
 
 def lend(pool: Any, key: Any, timeout: Timeout) -> ConnectionProxy[Any]:
     """Return a proxy over a connection that is leased for it."""
-    if pool._at_home:
-        if key is not None:
-            raise TypeError(f"key must be left out: the thread is the key, not {key!r}")
-        key = pool._thread_key()
-    if key is not None:
+    if key is not None or pool._at_home:
         return _lend_keyed(pool, key, timeout)
-    proxy: ConnectionProxy[Any] = _new(ConnectionProxy)
-    conn = pool.getconn(timeout=timeout)
+    conn = pool.getconn() if timeout is DEFAULT else pool.getconn(timeout=timeout)
     try:
         entry = pool._entries[id(conn)]
     except KeyError:
         raise pool._opener.errors.PoolClosed("connection pool is closed") from None
-    _set_lease(proxy, (pool, entry, entry.uses))
-    _set_cursors(proxy, [])
+    proxy: ConnectionProxy[Any] = _new(ConnectionProxy)
+    _set_lease(proxy, [pool, entry, entry.uses])
     _set_conn(proxy, conn)
     return proxy
 
 
-# ---- under a key --------------------------------------------------------------------------------------------------
+# ---- under a key ----------------------------------------------------------------------------------------------------
 
 
 class Share:
     """What the proxies of one key have in common: its lease, which ends with the last of them."""
 
-    __slots__ = ("conn_id", "number", "ours", "users")
+    __slots__ = ("number", "ours", "users")
 
-    def __init__(self, conn_id: int, number: int, ours: bool) -> None:
-        self.conn_id = conn_id
+    def __init__(self, number: tuple[int, int]) -> None:
         self.number = number
-        self.ours = ours  # else getconn or connection() leased it before: they put it back
+        self.ours = False  # else getconn or connection() leased it before: they put it back
         self.users: list[ref[Any]] = []
 
 
@@ -279,20 +232,21 @@ class KeyedProxy(ConnectionProxy[C]):
     _key: Any
     _share: Share
 
-    def _end(self, discard: bool) -> None:
+    def close(self, _discard: bool = False) -> None:
         try:
-            conn = _conn(self)
-        except AttributeError:
+            conn = self._conn
+        except PoolError:
             return
         pool = self._lease[0]
         with pool._lock:
-            entry = self._claim_keyed(conn, discard)
+            entry = self._claim_keyed(conn, _discard)
         try:
             _forget(self)
         except AttributeError:  # another thread closes it, too
             pass
+        self._lease[2] = 0
         if entry is not None:
-            pool._finish(conn, entry, discard)
+            pool._finish(conn, entry, _discard)
 
     def _claim(self, conn: C) -> bool:
         return self._claim_keyed(conn, False) is not None
@@ -319,31 +273,33 @@ def _shares(pool: Any) -> dict[Any, Share]:
 
 
 def _lend_keyed(pool: Any, key: Any, timeout: Timeout) -> ConnectionProxy[Any]:
+    if pool._at_home:
+        if key is not None:
+            raise TypeError(f"key must be left out: the thread is the key, not {key!r}")
+        key = pool._thread_key()
     proxy: KeyedProxy[Any] = _new(KeyedProxy)
     while True:
         with pool._lock:
-            leased = key in pool._state.keyed
+            before = lease_of(pool._entries, pool._state.keyed.get(key))
         conn = pool._obtain(key, timeout)
         with pool._lock:
-            if pool._state.closed or _join(pool, key, conn, proxy, not leased):
-                break  # else another ended the lease that was shared, in between
-    if pool._state.closed:
-        raise pool._opener.errors.PoolClosed("connection pool is closed")
-    return proxy
+            joined = _join(pool, key, conn, proxy, before)
+        if joined:  # else somebody ended the lease that was to be shared
+            return proxy
 
 
-def _join(pool: Any, key: Any, conn: Any, proxy: KeyedProxy[Any], ours: bool) -> bool:
-    """Make *proxy* one of those that share the lease of *key*."""
-    entry = pool._entries.get(id(conn))
-    if entry is None or pool._state.keyed.get(key) is not conn:
+def _join(pool: Any, key: Any, conn: Any, proxy: KeyedProxy[Any], before: tuple[int, int] | None) -> bool:
+    """Make *proxy* one of those that share the lease of *key*; it is theirs if it has begun since *before*."""
+    number = lease_of(pool._entries, conn)
+    if number is None or pool._state.keyed.get(key) is not conn:
         return False
     shares = _shares(pool)
     share = shares.get(key)
-    if share is None or (share.conn_id, share.number) != (id(conn), entry.uses):
-        share = shares[key] = Share(id(conn), entry.uses, ours)
+    if share is None or share.number != number:
+        share = shares[key] = Share(number)
+    share.ours = share.ours or number != before  # who began it may come here after one who found it
     share.users.append(ref(proxy))
-    _set_lease(proxy, (pool, entry, entry.uses))
-    _set_cursors(proxy, [])
+    _set_lease(proxy, [pool, pool._entries[id(conn)], number[1]])
     _set_key(proxy, key)
     _set_share(proxy, share)
     _set_conn(proxy, conn)

@@ -306,3 +306,35 @@ def test_another_threads_block_has_its_own_connection(make):
 
     with pool.connection() as conn:
         assert Caller(work).result() != conn.number
+
+
+def test_a_block_on_a_key_whose_lease_ends_just_before_it_gives_back_its_own(make):
+    pool = make(maxconn=1)
+    conn, real = pool.getconn("a"), pool._obtain
+
+    def obtain(key):
+        pool.putconn(conn, "a")  # another thread, which shared the key
+        pool._obtain = real
+        return real(key)
+
+    pool._obtain = obtain
+    with pool.connection("a") as again:
+        assert again is conn
+    assert (pool.stats().idle, pool.stats().used) == (1, 0)
+
+
+def test_a_block_on_a_key_whose_lease_ends_just_after_begins_another(make):
+    pool = make(maxconn=1)
+    conn, real = pool.getconn("a"), pool._obtain
+
+    def obtain(key):
+        found = real(key)
+        pool.putconn(conn, "a")
+        pool._obtain = real
+        return found
+
+    pool._obtain = obtain
+    with pool.connection("a") as again:
+        assert again is conn
+        assert pool.stats().used == 1
+    assert (pool.stats().idle, pool.stats().used) == (1, 0)
