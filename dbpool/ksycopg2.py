@@ -56,15 +56,18 @@ PoolError = bind(_known_error).PoolError  # a ksycopg2.pool.PoolError, and so a 
 
 
 class _Ksycopg2(Twin):
-    driver: ClassVar[Any] = _driver
+    _module: ClassVar[Any] = _driver
     _error = _known_error
 
     @staticmethod
     def _translated(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """KingbaseES's library knows but one scheme of URIs."""
-        if len(args) == 1 and _is_real:
-            only = args[0]
-            args = ((lambda: _kingbase_uri(only())) if callable(only) else _kingbase_uri(only),)
+        if _is_real:
+            if args:
+                dsn, *others = args
+                args = ((lambda: _kingbase_uri(dsn())) if callable(dsn) else _kingbase_uri(dsn), *others)
+            elif "dsn" in kwargs:
+                kwargs = {**kwargs, "dsn": _kingbase_uri(kwargs["dsn"])}
         return args, kwargs
 
 
@@ -93,6 +96,7 @@ class PersistentConnectionPool(AbstractConnectionPool, pool.PersistentConnection
 
 
 _replacement = Replacement(_Ksycopg2, globals())
+_shim: dict[str, ModuleType] = {}  # what install() put into sys.modules
 
 
 def install(config: PoolConfig | Mapping[str, Any] | None = None) -> None:
@@ -100,8 +104,9 @@ def install(config: PoolConfig | Mapping[str, Any] | None = None) -> None:
 
     Where ksycopg2 is not installed, ``import ksycopg2`` finds the shim from now on.
     """
-    if not _is_real and "ksycopg2" not in sys.modules:
-        sys.modules.update(_driver.as_modules(_pool_module()))
+    if not _is_real and sys.modules.get("ksycopg2") is None:
+        _shim.update(_driver.as_modules(_pool_module()))
+        sys.modules.update(_shim)
     _replacement.install(sys.modules["ksycopg2.pool"], config)
 
 
@@ -110,8 +115,8 @@ def uninstall() -> None:
     module = sys.modules.get("ksycopg2.pool")
     if module is not None:
         _replacement.uninstall(module)
-    if not _is_real:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "ksycopg2"]:
+    for name in list(_shim):
+        if sys.modules.get(name) is _shim.pop(name):
             del sys.modules[name]
 
 

@@ -32,7 +32,7 @@ PoolError = bind(replaced.PoolError).PoolError  # a psycopg2.pool.PoolError, and
 
 
 class _Psycopg2(Twin):
-    driver: ClassVar[Any] = psycopg2
+    _module: ClassVar[Any] = psycopg2
     _error = replaced.PoolError
 
 

@@ -24,17 +24,26 @@ def run(script: str, args: list[str], strict: bool) -> int:
     install_twins(PoolConfig.like_psycopg2() if strict else None)
     # In sys.modules for good: threads that the script leaves behind go on using its globals.
     main: Any = ModuleType("__main__")
-    main.__file__, main.__builtins__ = script, builtins
+    main.__file__, main.__builtins__ = os.path.abspath(script), builtins
     sys.modules["__main__"] = main
     sys.argv = [script, *args]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):  # else it is another folder
+        sys.path[0] = os.path.dirname(os.path.realpath(script))
     try:
-        exec(compile(source, script, "exec", dont_inherit=True), vars(main))
+        exec(compile(source, main.__file__, "exec", dont_inherit=True), vars(main))
+    except KeyboardInterrupt as exc:
+        _show(exc)
+        raise
     except Exception as exc:
-        trace = exc.__traceback__
-        sys.excepthook(type(exc), exc.with_traceback(trace and trace.tb_next), trace)  # without our own frame
+        _show(exc)
         return 1
     return 0
+
+
+def _show(error: BaseException) -> None:
+    """Show *error* as Python does: without our own frame, the first."""
+    trace = error.__traceback__ and error.__traceback__.tb_next
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
 
 
 def install_twins(config: PoolConfig | None) -> None:

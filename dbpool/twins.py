@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 from dbpool.config import PoolConfig, sizes
+from dbpool.listener import tell
 from dbpool.shell import Shell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dbpool.entry import Entry
+    from dbpool.state import PoolState
+
 NAMES = ("AbstractConnectionPool", "SimpleConnectionPool", "ThreadedConnectionPool", "PersistentConnectionPool")
+PUBLIC = {"_getconn": "getconn", "_putconn": "putconn", "_closeall": "closeall"}
+
+
+class LeaseKey:
+    """The key, in ``_used``, of a lease that has none: the same at each look, and equal to no user's."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, entry: Entry[Any]) -> None:
+        self._lease = (entry.cid, entry.uses)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LeaseKey) and other._lease == self._lease
+
+    def __hash__(self) -> int:
+        return hash(self._lease)
+
+    def __repr__(self) -> str:
+        return "<no key>"
+
+
+class Crowded:
+    """A look at a connection that comes back: whether it must go the slow way, because enough are idle already too."""
+
+    __slots__ = ("_look", "_state")
+
+    def __init__(self, state: PoolState, look: Callable[[Any], Any]) -> None:
+        self._state = state
+        self._look = look
+
+    def __call__(self, conn: Any) -> Any:
+        return len(self._state.idle) >= self._state.minconn or self._look(conn)
 
 
 class Twin(Shell[Any]):
@@ -21,18 +58,18 @@ class Twin(Shell[Any]):
     ``_putconn``, ``_closeall``, ``_connect``) can be called, and ``_connect`` overridden.
     """
 
-    driver: ClassVar[Any]  # the module by which it connects, looked up at each call
-    defaults: ClassVar[PoolConfig] = PoolConfig(reset="rollback")
+    _module: ClassVar[Any]  # the driver; its connect is looked up at each call
+    _defaults: ClassVar[PoolConfig] = PoolConfig(reset="rollback")
 
     def __init__(
         self, minconn: Any, maxconn: Any, *args: Any,
         config: PoolConfig | Mapping[str, Any] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         if not isinstance(config, PoolConfig):
-            config = self.defaults.replace(**PoolConfig.changes(config))
+            config = self._defaults.replace(**PoolConfig.changes(config))
         args, kwargs = self._translated(args, kwargs)
         made: Any = super()  # the pool that it is mixed into
-        made.__init__(int(minconn), int(maxconn), *args, connect=self.driver, config=config, **kwargs)
+        made.__init__(int(minconn), int(maxconn), *args, connect=self._module, config=config, **kwargs)
 
     @staticmethod
     def _translated(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -53,6 +90,38 @@ class Twin(Shell[Any]):
     def _closeall(self) -> None:
         pool: Any = super()
         pool.closeall()
+
+    @property
+    def _used(self) -> dict[Any, Any]:
+        leased: dict[Any, Any] = dict(self._state.keyed)
+        for entry in list(self._leases.values()):
+            conn = entry()
+            if conn is not None:
+                leased[LeaseKey(entry)] = conn
+        return leased
+
+    def _return(self, conn: Any, entry: Entry[Any] | None, key: Any, close: bool) -> None:
+        if isinstance(key, LeaseKey) and self._used.get(key) is conn:  # as found in _used
+            self._putconn(conn, None, close)
+        else:
+            super()._return(conn, entry, key, close)
+
+    # ---- like_psycopg2(): a connection that comes back to enough idle ones is the one that is closed ----------------
+
+    def _know(self, marks: Any) -> None:
+        super()._know(marks)
+        if self._config.idle_timeout == 0 and not isinstance(self._unclean, Crowded):
+            self._unclean = Crowded(self._state, self._unclean)
+
+    def _finish(self, conn: Any, entry: Entry[Any], close: bool) -> None:
+        state = self._state
+        if close or self._config.idle_timeout != 0 or state.waiters or len(state.idle) < state.minconn:
+            super()._finish(conn, entry, close)
+        else:
+            tell(self._config.listener, "released", self, conn, monotonic() - entry.since)
+            self._dismiss(conn, "surplus")
+
+    # ---- what can be set --------------------------------------------------------------------------------------------
 
     @property
     def minconn(self) -> int:
@@ -89,13 +158,23 @@ class Twin(Shell[Any]):
 
 
 class Dispatching:
-    """What psycopg2's Threaded pool does: a subclass that overrides ``_getconn`` changes ``getconn``, and so on."""
+    """What psycopg2's Threaded pool does: who overrides or replaces ``_getconn`` changes ``getconn``, and so on."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for public in ("getconn", "putconn", "closeall"):
-            if f"_{public}" in vars(cls) and public not in vars(cls):
-                setattr(cls, public, vars(cls)[f"_{public}"])
+        for name, public in PUBLIC.items():
+            if name in vars(cls) and public not in vars(cls):
+                setattr(cls, public, vars(cls)[name])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in PUBLIC:
+            super().__setattr__(PUBLIC[name], value)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name in PUBLIC:
+            super().__delattr__(PUBLIC[name])
 
 
 class Replacement:
@@ -108,15 +187,15 @@ class Replacement:
 
     def install(self, module: Any, config: PoolConfig | Mapping[str, Any] | None) -> None:
         """Put the twins into *module*; *config* is what pools made from now on have, if they are given none."""
-        defaults = config if isinstance(config, PoolConfig) else Twin.defaults.replace(**PoolConfig.changes(config))
-        self._base.defaults = defaults
+        defaults = config if isinstance(config, PoolConfig) else Twin._defaults.replace(**PoolConfig.changes(config))
+        self._base._defaults = defaults
         if self._before is None:
             self._before = {name: vars(module).get(name) for name in NAMES}
             vars(module).update(self._twins)
 
     def uninstall(self, module: Any) -> None:
         """Put back what was there."""
-        self._base.defaults = Twin.defaults
+        self._base._defaults = Twin._defaults
         for name, before in (self._before or {}).items():
             if before is None:
                 delattr(module, name)

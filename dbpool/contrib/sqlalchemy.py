@@ -1,4 +1,4 @@
-"""SQLAlchemy's dialect for psycopg2 over pool.connect(): ``create_engine("postgresql+dbpool://", creator=pool.connect)``.
+"""SQLAlchemy over pool.connect() with psycopg2: ``create_engine("postgresql+dbpool://", creator=pool.connect)``.
 
 The plain one hands each new connection to psycopg2's register_uuid, a C function that takes no proxy.
 """
@@ -16,5 +16,6 @@ class PooledDialect(PGDialect_psycopg2):
     supports_statement_cache = True
 
     def on_connect(self) -> Any:
-        prepare: Any = super().on_connect()
+        dialect: Any = super()
+        prepare = dialect.on_connect()
         return prepare and (lambda conn: prepare(getattr(conn, "raw", conn)))
