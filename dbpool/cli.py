@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and *message*, and exit with status 2."""
-        if "://" in message or "password" in message:
+        if "://" in message or "password" in message.lower():
             message = "arguments not understood; a DSN belongs after --dsn"
         super().error(message)
 

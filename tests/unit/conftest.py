@@ -54,6 +54,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr("dbpool.pool.monotonic", clock)
     monkeypatch.setattr("dbpool.abstract.monotonic", clock)
     monkeypatch.setattr("dbpool.pool.HEARTBEAT", 0.005)
+    monkeypatch.setattr("dbpool.pool._collected", 0.0)  # else it would keep a time of this clock
     return clock
 
 

@@ -24,7 +24,7 @@ FLOORS = (
     {"shell", "lease", "proxy"},
     {"abstract"},
     {"pool"},
-    {"twins", "shim"},
+    {"twins", "shim", "contrib"},
     {"psycopg2", "ksycopg2"},
     {"__init__"},
     {"demo", "runner"},
