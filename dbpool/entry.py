@@ -56,6 +56,7 @@ class Entry(weakref.ref[C]):
         "opened",
         "shared",
         "since",
+        "socket",
         "use_by",
         "uses",
     )
@@ -74,6 +75,7 @@ class Entry(weakref.ref[C]):
     use_by: float  # not handed out from then on; written at opening and by drain, never by a put
     opened: float
     marks: Any  # the driver's attributes as they were after on_connect
+    socket: Any  # how a forked child knows its descriptor
 
 
 class StrongEntry(Generic[C]):
@@ -103,6 +105,7 @@ def record(conn: C, now: float, marks: Any, on_lost: Callable[[Any], None]) -> E
     entry.uses = 0
     entry.use_by = FOR_EVER
     entry.marks = marks
+    entry.socket = None
     return entry
 
 

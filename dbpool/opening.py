@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
 
-from dbpool import logs
+from dbpool import fork, logs
 from dbpool.connectors.base import Connector, by_module, find
 from dbpool.errors import Bound, bind
 
@@ -119,6 +119,10 @@ class Opener:
             (self.connector or find(conn)).close(conn)
         except Exception as exc:
             logs.debug("closing a connection raised %s", type(exc).__name__)
+
+    def socket_of(self, conn: Any) -> fork.Socket:
+        """Return how a forked child knows the connection's descriptor."""
+        return None if self.connector is None else fork.socket_of(self.connector.fileno(conn))
 
     def _learn(self, conn: Any) -> Connector:
         if self.connector is None:

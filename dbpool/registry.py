@@ -218,6 +218,19 @@ class Registry:
         self.keyed.clear()
         return doomed
 
+    def renew(self) -> None:
+        """Forget all that there is: this process is a child, and what it has is its parent's."""
+        self.gate = True
+        for held in (self.idle, self.entries, self.leases, self.keyed, self.tickets, self.closing, self.drained):
+            held.clear()
+        for waiting in (self.waiters, self.closers):
+            waiting.queue.clear()
+        self.lost.clear()
+        self.leaked.clear()
+        self.discards.clear()
+        self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
+        self.uses_of_closed, self.waited, self.last_error = 0, 0.0, None
+
     # ---- reaping -----------------------------------------------------------------------------------------------------
 
     def _reap(self, orphans: list[tuple[Entry[Any], Any]]) -> None:

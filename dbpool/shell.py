@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
 
-from dbpool import logs
+from dbpool import fork, logs
 from dbpool.config import DEFAULT, Default, PoolConfig, Timeout, seconds, sizes
 from dbpool.entry import FOR_EVER, RETIRED, Entry, Status, Ticket, record
 from dbpool.errors import PoolError
@@ -66,6 +66,7 @@ class Shell(Generic[C]):
         self._unclean: Callable[[Any], Any] = _always
         self._first_marks: Any = None
         self._known = False  # what kind of connection it is
+        fork.watch(self)
         # What connection() uses: whether there may be something to commit, and how.
         self._pending: Callable[[Any], Any] = _always
         self._commit: Callable[[Any], Any] = _always
@@ -233,6 +234,16 @@ class Shell(Generic[C]):
             self._close(conn)
             self._settle()
 
+    def _renew_after_fork(self) -> None:
+        """In a child process: begin with nothing, and touch nothing of the parent's."""
+        for entry in list(self._entries.values()):
+            conn = entry()
+            if conn is not None:
+                fork.set_aside(conn, entry.socket)
+        self._lock = self._new_lock()
+        self.__dict__.pop("_proxy_shares", None)
+        self._state.renew()
+
     # ---- connecting -------------------------------------------------------------------------------------------------
 
     def _connect_for(self, ticket: Ticket) -> BaseException | None:
@@ -244,6 +255,7 @@ class Shell(Generic[C]):
             conn, marks = self._opener.open(self._connect, partial(self._is_wanted, ticket))
             self._know(marks)
             entry = record(conn, monotonic(), marks, state.lost.append)
+            entry.socket = self._opener.socket_of(conn)
             tell(self._config.listener, "connected", self, conn, monotonic() - began)
             with self._lock:
                 adopted = state.adopt(ticket, entry, conn)
@@ -325,6 +337,10 @@ class Shell(Generic[C]):
             return errors.PoolClosed("connection pool is closed")
         if conn is None:
             return errors.PoolError("trying to put unkeyed connection: conn is None")
+        if fork.is_set_aside(conn):
+            return errors.PoolError(
+                "trying to put unkeyed connection: conn was leased before this process was forked, so it is the parent's"
+            )
         return errors.PoolError(
             f"trying to put unkeyed connection: conn is not leased from pool {state.name!r} (put back already, closed, "
             "or another pool's)"
@@ -384,6 +400,7 @@ class Shell(Generic[C]):
         assert self._opener.connector is not None
         look = self._opener.connector.marks_of()
         made = record(new, monotonic(), None if look is None else look(new), self._state.lost.append)
+        made.socket = self._opener.socket_of(new)
         entry.fate = "replaced"
         self._opener.close(old)
         with self._lock:

@@ -223,7 +223,7 @@ def test_a_bad_time_is_refused(capsys, value):
 
 
 def test_an_unknown_command_is_refused_and_the_known_are_named(capsys):
-    assert re.search(r"invalid choice: 'dome' \(choose from '?demo'?\)", refused(capsys, "dome"))
+    assert re.search(r"invalid choice: 'dome' \(choose from '?demo'?, '?run'?\)", refused(capsys, "dome"))
     assert "COMMAND" in refused(capsys)
 
 

@@ -77,6 +77,14 @@ class Connector:
         """Make *conn* fit for its next user; return None, or another to pool instead. Raise to have it closed."""
         return None if self._reset is None else self._reset(conn)
 
+    def fileno(self, conn: Any) -> int | None:
+        """Return the descriptor of the connection's socket, or None if it has none or does not tell."""
+        try:
+            number = conn.fileno()
+        except Exception:
+            return None
+        return number if isinstance(number, int) and number >= 0 else None
+
     def commit(self, conn: Any) -> None:
         """Commit what *conn* has under way; nothing for what knows no transactions."""
 

@@ -111,6 +111,13 @@ def postgres(request: pytest.FixtureRequest, server: Any) -> Psycopg2:
     return found
 
 
+@pytest.fixture(params=[*POSTGRES])
+def postgres_of_any_kind(request: pytest.FixtureRequest, server: Any) -> Psycopg2:
+    """Each driver that speaks to PostgreSQL."""
+    found: Psycopg2 = POSTGRES[request.param](server.dsn)
+    return found
+
+
 @pytest.fixture(scope="module")
 def tcp(installation: Installation) -> Iterator[Cluster]:
     """A server of the module's own, which listens on TCP and asks for a password."""

@@ -15,7 +15,7 @@ import dbpool
 
 HOME = Path(dbpool.__file__).parent
 FLOORS = (
-    {"frozen", "logs"},
+    {"frozen", "logs", "fork"},
     {"errors", "entry", "listener"},
     {"config", "semaphore", "connectors"},
     {"registry", "opening"},

@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from dbpool.entry import Status, record
+from dbpool.entry import Status, ThreadKey, ThreadRef, record
 from dbpool.errors import PoolTimeout
 from dbpool.semaphore import Waiter
 from dbpool.state import PoolState
@@ -243,3 +243,86 @@ def test_closeall_leaves_out_what_has_died(state):
     assert entry() is None
     assert state.seize() == []
     assert list(state.lost) == [entry]
+
+
+def test_a_leaving_waiter_gives_back_what_its_key_alone_has(state):
+    gone = served(state, key="a")
+    state.hand_back(gone)
+    assert list(state.idle) == [gone.conn]
+    assert not state.keyed
+
+
+def test_a_leaving_waiter_leaves_the_lease_to_those_who_share_its_key(state):
+    gone = served(state, key="a")
+    state.arrive(Caller("a", 2, 0.0))
+    state.hand_back(gone)
+    assert not state.idle
+    assert state.keyed == {"a": gone.conn}
+
+
+def test_a_leaving_waiter_gives_nothing_back_that_was_put_already(state):
+    gone = served(state)
+    state.leases.clear()
+    state.hand_back(gone)
+    assert not state.idle
+
+
+def test_a_connection_whose_ticket_was_taken_back_is_not_taken_in(state):
+    ticket, conn = state.issue(0.0), Conn()
+    state.end(ticket)
+    entry = record(conn, 0.0, None, state.lost.append)
+    assert not state.adopt(ticket, entry, conn)
+    assert (entry.cid, state.size(), list(state.idle)) == (None, 0, [])
+
+
+def test_a_connection_that_was_begun_before_a_drain_is_retired_at_once(state):
+    ticket, conn = state.issue(0.0), Conn()
+    state.begin(ticket)
+    state.drain()
+    assert state.adopt(ticket, record(conn, 0.0, None, state.lost.append), conn)
+    assert state.match(0.0).close == [conn]
+
+
+def test_the_failure_of_a_connect_is_not_delivered_to_who_has_left(state):
+    caller = Caller(None, 1, 0.0)
+    state.arrive(caller)
+    state.match(0.0)
+    ticket = caller.ticket
+    assert state.begin(ticket)
+    state.depart(caller)
+    assert not state.fail(ticket, ValueError("refused"))
+    assert caller.error is None
+
+
+def test_the_connection_of_a_thread_that_ended_is_given_to_be_cleaned(state):
+    token = ThreadKey()
+    thread = ThreadRef(token, state.lost.append)
+    hash(thread)
+    caller = served(state, key=thread)
+    del token
+    todo = state.match(0.0)
+    assert [conn for _, conn in todo.clean] == [caller.conn]
+
+
+def test_what_had_died_with_a_thread_before_is_nobodys(state):
+    token = ThreadKey()
+    thread = ThreadRef(token, state.lost.append)
+    hash(thread)
+    del token
+    assert not state.match(0.0).clean
+    assert not state.lost
+
+
+def test_a_leaving_waiter_gives_back_what_it_has_without_a_key(state):
+    gone = served(state)
+    state.hand_back(gone)
+    assert list(state.idle) == [gone.conn]
+    assert not state.leases
+
+
+def test_a_ticket_that_was_dropped_frees_its_slot(state):
+    ticket = state.issue(0.0)
+    assert state.size() == 1
+    del ticket
+    state.match(0.0)
+    assert state.size() == 0
