@@ -1,8 +1,8 @@
 """After a fork: the child's pools begin anew, and the parent's connections are kept from its doing.
 
-Both processes have the same sockets. A child that closes a connection, or lets it be freed, has its driver take leave of
-the server (libpq sends Terminate), which ends the parent's session. So the child's copy of each descriptor is replaced
-by one of the null device, and the object is kept for ever.
+Both processes have the same sockets. A child that closes a connection, or lets it be freed, has its driver take leave
+of the server (libpq sends Terminate), which ends the parent's session. So the child's copy of each descriptor is
+replaced by one of the null device, and the object is kept for ever.
 """
 
 from __future__ import annotations

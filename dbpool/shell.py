@@ -339,7 +339,7 @@ class Shell(Generic[C]):
             return errors.PoolError("trying to put unkeyed connection: conn is None")
         if fork.is_set_aside(conn):
             return errors.PoolError(
-                "trying to put unkeyed connection: conn was leased before this process was forked, so it is the parent's"
+                "trying to put unkeyed connection: conn was leased before this process was forked, and is the parent's"
             )
         return errors.PoolError(
             f"trying to put unkeyed connection: conn is not leased from pool {state.name!r} (put back already, closed, "

@@ -1,4 +1,4 @@
-"""What a forked child does with its parent's connections, without a fork: which descriptors it cuts off, and which not."""
+"""What a forked child does with its parent's connections, tried without a fork: which descriptors it cuts off."""
 
 from __future__ import annotations
 
