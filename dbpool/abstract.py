@@ -6,6 +6,7 @@ from _thread import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbpool import holders
 from dbpool.config import DEFAULT, PoolConfig, Timeout, seconds, sizes
 from dbpool.lease import KeyedLease, Lease
 from dbpool.listener import tell
@@ -16,6 +17,8 @@ from dbpool.stats import PoolStats, snapshot, used
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from dbpool.holders import PoolUser
 
 C = TypeVar("C")
 P = TypeVar("P", bound="AbstractConnectionPool[Any]")
@@ -246,6 +249,18 @@ class AbstractConnectionPool(Shell[C]):
         """Return what the pool is doing, as a frozen PoolStats."""
         with self._lock:
             return snapshot(self._state)
+
+    def holders(self) -> list[PoolUser]:
+        """Return who holds a connection, for how long, and where each thread stands now; the longest first."""
+        with self._lock:
+            rows = holders.leased(self._state)
+        return holders.users(rows, monotonic())
+
+    def waiters(self) -> list[PoolUser]:
+        """Return who waits for a connection, for how long, and where each thread stands now; the next one first."""
+        with self._lock:
+            rows = holders.waiting(self._state)
+        return holders.users(rows, monotonic())
 
     def __enter__(self: P) -> P:
         return self

@@ -87,7 +87,7 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         if self._config.detect_deadlock and len(self._state.waiters) > _count() and self._is_stuck(waiter):
             raise self._opener.errors.PoolDeadlock(
                 "connection pool exhausted: every thread of the process waits for this pool, so nobody can put a "
-                f"connection back (pool {self._state.describe()})"
+                f"connection back {self._described()}"
             )
         assert isinstance(waiter, ThreadWaiter)
         waiter.slept = True

@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
 
-from dbpool import fork, logs
+from dbpool import fork, holders, logs
 from dbpool.config import DEFAULT, Default, PoolConfig, Timeout, seconds, sizes
 from dbpool.entry import FOR_EVER, RETIRED, Entry, Status, Ticket, record
 from dbpool.errors import PoolError
@@ -152,22 +152,30 @@ class Shell(Generic[C]):
         """Leave the queue, and only then look whether it was served: arrival wins over time-out."""
         with self._lock:
             self._state.depart(waiter)
-            if waiter.conn is None and waiter.error is None:
+            late = waiter.conn is None and waiter.error is None
+            if late:
                 self._state.timeouts += 1
-                waiter.error = self._timeout(limit)
+        if late:
+            waiter.error = self._timeout(limit)
         if waiter.conn is None:
             tell(self._config.listener, "timed_out", self, monotonic() - waiter.since)
 
     def _timeout(self, limit: float | None) -> PoolError:
-        errors, described = self._opener.errors, self._state.describe()
+        errors, described = self._opener.errors, self._described()
         if limit == 0:
-            error: PoolError = errors.PoolExhausted(f"connection pool exhausted (pool {described})")
+            error: PoolError = errors.PoolExhausted(f"connection pool exhausted {described}")
         else:
             error = errors.PoolTimeout(
-                f"connection pool exhausted: no connection came free within {limit:g} s (pool {described})"
+                f"connection pool exhausted: no connection came free within {limit:g} s {described}"
             )
         error.__cause__ = self._state.last_error
         return error
+
+    def _described(self) -> str:
+        """Say what errors tell of the pool: its figures, and who holds its connections."""
+        with self._lock:
+            figures, rows = self._state.describe(), holders.leased(self._state)
+        return f"(pool {figures}){holders.described(rows, monotonic())}"
 
     def _raise(self, waiter: Waiter) -> None:
         error, waiter.error = waiter.error, None

@@ -20,7 +20,7 @@ FLOORS = (
     {"config", "semaphore", "connectors"},
     {"registry", "opening"},
     {"state"},
-    {"stats", "leaks"},
+    {"stats", "leaks", "holders"},
     {"shell", "lease", "proxy"},
     {"abstract"},
     {"pool"},

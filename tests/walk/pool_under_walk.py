@@ -52,6 +52,7 @@ RULES = Rules(
         "AbstractConnectionPool.closed",
         "record",
         "describe",
+        "_described",
         "_timeout",
         "_refusal",
         "tell_leaks",
