@@ -40,6 +40,11 @@ def nothing(*args: Any, **more: Any) -> None:
     """Stands for what has no part in the walk: logs, warnings, the garbage collector."""
 
 
+def forget_leaks(pool: Any, state: Any, listener: Any) -> None:
+    """Stands for telling of them."""
+    state.leaked.clear()
+
+
 RULES = Rules(
     flags={"gate", "closed", "use_by", "conn", "error", "ticket", "started"},
     containers={"idle", "entries", "leases", "lost", "job"},
@@ -55,7 +60,6 @@ RULES = Rules(
         "_described",
         "_timeout",
         "_refusal",
-        "tell_leaks",
         "_is_open",
         "_know",
         "_pool",
@@ -67,6 +71,7 @@ RULES = Rules(
         "RLock": WalkLock,
         "logs": SimpleNamespace(debug=nothing, info=nothing, warning=nothing, exception=nothing),
         "_collect": nothing,
+        "tell_leaks": forget_leaks,
     },
 )
 
@@ -192,6 +197,9 @@ def harnessed(module: ModuleType) -> Any:
     class WalkPool(module.ThreadedConnectionPool):  # type: ignore[misc,name-defined]
         def _new_waiter(self, key: Any) -> Any:
             return WalkWaiter(key, walk_ident(), monotonic())
+
+        def _described(self) -> str:
+            return "of a pool under walk"
 
         def _begin_thread(self, work: Any, *args: Any) -> bool:
             world = World.active
