@@ -30,16 +30,18 @@ class NoLock:
     __slots__ = ("_entered",)
 
     def __init__(self) -> None:
-        self._entered = 0  # how often
+        self._entered = False
 
     def __enter__(self) -> None:
-        self._entered += 1
+        self._entered = True
 
+    # A flag, and no count: an interrupt can strike before the first line of __exit__, and a flag is right again after
+    # the next one. (Entered from within itself, it is down too soon; match() bears being run again.)
     def __exit__(self, *exc: object) -> None:
-        self._entered -= 1
+        self._entered = False
 
     def _is_owned(self) -> bool:
-        return self._entered > 0
+        return self._entered
 
 
 class SingleWaiter(Waiter):

@@ -8,7 +8,6 @@ from contextlib import suppress
 import pytest
 
 from dbpool import PoolClosed, PoolExhausted, ThreadedConnectionPool
-from dbpool.abstract import NoLock
 from dbpool.pool import ThreadWaiter
 
 from .checks import adds_up, lease_all
@@ -178,12 +177,3 @@ def test_a_finalizer_that_puts_its_connection_back_is_a_put(make, kind):
     eventually(lambda: pool.stats().idle == 1)
     assert pool.stats().leases == 20
     lease_all(pool)
-
-
-def test_the_lock_of_a_single_threaded_pool_counts_how_often_it_is_entered():
-    lock = NoLock()
-    with lock:
-        with lock:
-            pass
-        assert lock._is_owned()
-    assert not lock._is_owned()
