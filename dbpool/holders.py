@@ -59,18 +59,22 @@ def _since(row: Row) -> float:
 
 def users(rows: list[Row], now: float) -> list[PoolUser]:
     """Find out where they stand. Takes no lock: threading's own could be held by the frame below."""
-    frames = sys._current_frames() if rows else {}
+    frames: dict[Any, FrameType] = {}
     known = dict(getattr(sys.modules.get("threading"), "_active", {}))
-    return [
-        PoolUser(
-            key=key,
-            thread_id=ident,
-            thread=getattr(known.get(ident), "name", None) if ident in frames else None,
-            seconds=max(0.0, now - since),
-            place=_place(frames.get(ident)) if ident is not None else None,
-        )
-        for key, ident, since in rows
-    ]
+    try:
+        frames.update(sys._current_frames() if rows else {})
+        return [
+            PoolUser(
+                key=key,
+                thread_id=ident,
+                thread=getattr(known.get(ident), "name", None) if ident in frames else None,
+                seconds=max(0.0, now - since),
+                place=_place(frames.get(ident)),
+            )
+            for key, ident, since in rows
+        ]
+    finally:
+        frames.clear()  # our own is among them: a cycle, and all that every thread has in hand would live in it
 
 
 def described(rows: list[Row], now: float) -> str:

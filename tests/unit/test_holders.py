@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -88,3 +90,21 @@ def test_an_error_of_a_pool_that_nobody_holds_names_nobody(make, driver, clock):
     with pytest.raises(PoolTimeout) as caught:
         caller.result()
     assert "held by" not in str(caught.value)
+
+
+def test_looking_where_threads_stand_keeps_nothing_alive(make, driver):
+    driver.keep = False
+    pool = make(maxconn=1)
+
+    def lease_and_look():
+        conn = pool.getconn()
+        assert pool.holders()
+        return weakref.ref(conn)  # the connection is dropped with this frame, unless somebody keeps the frame
+
+    gc.disable()
+    try:
+        assert lease_and_look()() is None
+    finally:
+        gc.enable()
+    with pytest.warns(ResourceWarning, match="dropped without putconn"):
+        pool.putconn(pool.getconn())
