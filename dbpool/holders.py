@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Optional
@@ -62,7 +63,7 @@ def users(rows: list[Row], now: float) -> list[PoolUser]:
     frames: dict[Any, FrameType] = {}
     known = dict(getattr(sys.modules.get("threading"), "_active", {}))
     try:
-        frames.update(sys._current_frames() if rows else {})
+        frames.update(current_frames() if rows else {})
         return [
             PoolUser(
                 key=key,
@@ -75,6 +76,21 @@ def users(rows: list[Row], now: float) -> list[PoolUser]:
         ]
     finally:
         frames.clear()  # our own is among them: a cycle, and all that every thread has in hand would live in it
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Return the frame of each thread, without a garbage collection meanwhile.
+
+    CPython up to 3.11.7 holds a lock of its own there, and a collection would run Python code under it (cpython issue
+    106883): another thread that was starting one then stood still, and all with it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def described(rows: list[Row], now: float) -> str:

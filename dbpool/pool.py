@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from _thread import RLock, _count, allocate_lock, get_ident, start_new_thread
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dbpool.abstract import AbstractConnectionPool
 from dbpool.config import DEFAULT, PoolConfig, Timeout
 from dbpool.entry import ThreadKey, ThreadRef, Ticket
+from dbpool.holders import current_frames
 from dbpool.semaphore import Waiter
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         with self._lock:
             under_way = state.lost or state.idle or state.tickets or state.closing or state.closed
             in_line = {each.ident for each in state.waiters}
-        return waiter.ident in in_line and not under_way and in_line.issuperset(sys._current_frames())
+        return waiter.ident in in_line and not under_way and in_line.issuperset(current_frames())
 
     def _start(self, ticket: Ticket) -> None:
         if self._begin(ticket) and not self._begin_thread(self._help, ticket):
