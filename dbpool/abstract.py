@@ -253,13 +253,13 @@ class AbstractConnectionPool(Shell[C]):
             return snapshot(self._state)
 
     def holders(self) -> list[PoolUser]:
-        """Return who holds a connection, for how long, and where each thread stands now; the longest first."""
+        """Return who holds a connection, and for how long; the longest first."""
         with self._lock:
             rows = holders.leased(self._state)
         return holders.users(rows, monotonic())
 
     def waiters(self) -> list[PoolUser]:
-        """Return who waits for a connection, for how long, and where each thread stands now; the next one first."""
+        """Return who waits for a connection, and for how long; the next one first."""
         with self._lock:
             rows = holders.waiting(self._state)
         return holders.users(rows, monotonic())

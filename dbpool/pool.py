@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dbpool.abstract import AbstractConnectionPool
 from dbpool.config import DEFAULT, PoolConfig, Timeout
 from dbpool.entry import ThreadKey, ThreadRef, Ticket
-from dbpool.holders import current_frames
 from dbpool.semaphore import Waiter
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         with self._lock:
             under_way = state.lost or state.idle or state.tickets or state.closing or state.closed
             in_line = {each.ident for each in state.waiters}
-        return waiter.ident in in_line and not under_way and in_line.issuperset(current_frames())
+        return waiter.ident in in_line and not under_way and len(in_line) > _count()  # which leaves out the first one
 
     def _start(self, ticket: Ticket) -> None:
         if self._begin(ticket) and not self._begin_thread(self._help, ticket):
