@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import subprocess
 import sys
@@ -12,6 +13,13 @@ import pytest
 from dbpool import PoolDeadlock, PoolExhausted, PoolTimeout, ThreadedConnectionPool
 
 from .threads import Caller, eventually
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_this_test_only(monkeypatch):
+    """Other tests may have left threads behind that never end."""
+    before = _thread._count()
+    monkeypatch.setattr("dbpool.pool._count", lambda: _thread._count() - before)
 
 
 @pytest.fixture
