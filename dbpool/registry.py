@@ -86,8 +86,10 @@ class Registry:
     def issue(self, now: float, owner: Place | None = None) -> Ticket:
         """Return the right to open one connection; it holds a slot from now on."""
         ticket = Ticket(now + self._connect_limit, self.generation, owner)
-        ticket.ref = TicketRef(ticket, self.lost.append)
-        self.tickets[ticket.ref] = None
+        ref = TicketRef(ticket, self.lost.append)
+        hash(ref)  # kept by the reference: it cannot be computed any more once the ticket is gone
+        ticket.ref = ref
+        self.tickets[ref] = None
         return ticket
 
     def may_connect(self) -> bool:

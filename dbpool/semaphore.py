@@ -66,8 +66,10 @@ class FifoSemaphore:
 
     def join(self, waiter: Waiter) -> None:
         """Stand at the end of the queue."""
-        waiter.place = Place(waiter, self.on_gone)
-        self.queue[waiter.place] = None
+        place = Place(waiter, self.on_gone)
+        hash(place)  # kept by the reference: it cannot be computed any more once the waiter is gone
+        waiter.place = place
+        self.queue[place] = None
 
     def leave(self, waiter: Waiter) -> None:
         """Leave the queue from wherever in it *waiter* stands, in constant time; nothing if it is not there."""
