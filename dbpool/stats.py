@@ -40,10 +40,19 @@ class PoolStats(Frozen):
     discards: dict[str, int]  # connections closed, by reason
 
 
-class AutoKey:
-    """Stands for the key of a lease that has none. It equals nothing but itself."""
+class LeaseKey:
+    """The key, in ``_used``, of a lease that has none: the same at each look, and equal to no user's."""
 
-    __slots__ = ()
+    __slots__ = ("_lease",)
+
+    def __init__(self, entry: Entry[Any]) -> None:
+        self._lease = (entry.cid, entry.uses)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LeaseKey) and other._lease == self._lease
+
+    def __hash__(self) -> int:
+        return hash(self._lease)
 
     def __repr__(self) -> str:
         return "<no key>"
@@ -79,10 +88,10 @@ def where(state: PoolState, entry: Entry[Any]) -> Status:
 
 
 def used(state: PoolState) -> dict[Any, Any]:
-    """Return the leased connections by their keys; those without one by an AutoKey."""
+    """Return the leased connections by their keys; those without one by a LeaseKey."""
     leased: dict[Any, Any] = dict(state.keyed)
     for entry in list(state.leases.values()):
         conn = entry()
         if conn is not None:
-            leased[AutoKey()] = conn
+            leased[LeaseKey(entry)] = conn
     return leased

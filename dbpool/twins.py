@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar
 from dbpool.config import PoolConfig, sizes
 from dbpool.listener import tell
 from dbpool.shell import Shell
+from dbpool.stats import LeaseKey, used
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,24 +18,6 @@ if TYPE_CHECKING:
 
 NAMES = ("AbstractConnectionPool", "SimpleConnectionPool", "ThreadedConnectionPool", "PersistentConnectionPool")
 PUBLIC = {"_getconn": "getconn", "_putconn": "putconn", "_closeall": "closeall"}
-
-
-class LeaseKey:
-    """The key, in ``_used``, of a lease that has none: the same at each look, and equal to no user's."""
-
-    __slots__ = ("_lease",)
-
-    def __init__(self, entry: Entry[Any]) -> None:
-        self._lease = (entry.cid, entry.uses)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LeaseKey) and other._lease == self._lease
-
-    def __hash__(self) -> int:
-        return hash(self._lease)
-
-    def __repr__(self) -> str:
-        return "<no key>"
 
 
 class Crowded:
@@ -91,17 +74,8 @@ class Twin(Shell[Any]):
         pool: Any = super()
         pool.closeall()
 
-    @property
-    def _used(self) -> dict[Any, Any]:
-        leased: dict[Any, Any] = dict(self._state.keyed)
-        for entry in list(self._leases.values()):
-            conn = entry()
-            if conn is not None:
-                leased[LeaseKey(entry)] = conn
-        return leased
-
     def _return(self, conn: Any, entry: Entry[Any] | None, key: Any, close: bool) -> None:
-        if isinstance(key, LeaseKey) and self._used.get(key) is conn:  # as found in _used
+        if isinstance(key, LeaseKey) and used(self._state).get(key) is conn:  # as found in _used
             self._putconn(conn, None, close)
         else:
             super()._return(conn, entry, key, close)
