@@ -46,10 +46,11 @@ test-all: ## run the suite on every CPython from 3.9 on that is found; a line fo
 	  echo "CPython $$version $$word: $$(tail -n 400 $$log | grep -E "(passed|failed|error).* in |Error" | tail -n 1 | tr -d =) ($$log)"; \
 	done; exit $$failed; }
 
-bench: $(VENV)/.with-bench,server ## measure the hot path, the fairness and the proxy beside other pools
+bench: $(VENV)/.with-bench,server,test ## measure the hot path, fairness, the proxy and healing
 	$(IN_VENV) benchmarks/hot_path.py $(ARGS)
 	$(IN_VENV) benchmarks/fairness.py $(ARGS)
 	$(IN_VENV) benchmarks/proxy.py $(ARGS)
+	$(IN_VENV) benchmarks/healing.py $(ARGS)
 
 docs: $(VENV)/.with-docs ## build the documents; a warning is an error
 	$(IN_VENV) -m sphinx -W --keep-going -q docs build/docs $(ARGS)

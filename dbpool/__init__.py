@@ -3,6 +3,7 @@
 from dbpool.config import PoolConfig
 from dbpool.connectors import Connector
 from dbpool.errors import PoolClosed, PoolDeadlock, PoolError, PoolExhausted, PoolTimeout, TooManyWaiters
+from dbpool.limiter import Limiter
 from dbpool.listener import PoolListener
 from dbpool.pool import (
     AbstractConnectionPool,
@@ -15,6 +16,7 @@ from dbpool.stats import PoolStats
 __all__ = [
     "AbstractConnectionPool",
     "Connector",
+    "Limiter",
     "PersistentConnectionPool",
     "PoolClosed",
     "PoolConfig",
@@ -27,4 +29,15 @@ __all__ = [
     "SimpleConnectionPool",
     "ThreadedConnectionPool",
     "TooManyWaiters",
+    "dump",
+    "dump_on_signal",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load what few programs need when it is asked for."""
+    if name in ("dump", "dump_on_signal"):
+        from dbpool import dumping
+
+        return getattr(dumping, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

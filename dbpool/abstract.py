@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from _thread import get_ident
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbpool import holders
+from dbpool.clock import uptime
 from dbpool.config import DEFAULT, PoolConfig, Timeout, seconds, sizes
+from dbpool.housekeeper import housekeeper
 from dbpool.lease import KeyedLease, Lease
 from dbpool.listener import tell
 from dbpool.proxy import ConnectionProxy, lend
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 P = TypeVar("P", bound="AbstractConnectionPool[Any]")
+_new: Any = object.__new__  # bound once: it is in the way of every with block
 
 
 class NoLock:
@@ -85,7 +87,7 @@ class AbstractConnectionPool(Shell[C]):
         return NoLock()
 
     def _new_waiter(self, key: Any) -> Waiter:
-        return SingleWaiter(key, get_ident(), monotonic())
+        return SingleWaiter(key, get_ident(), uptime())
 
     # ---- the two hits: no lock. docs/internals tells why each line stands where it does -----------------------------
 
@@ -106,14 +108,18 @@ class AbstractConnectionPool(Shell[C]):
             conn = self._take()
             cid = id(conn)
             entry = self._entries[cid]
-            now = monotonic()
-            if now < entry.use_by and not self._unfit(conn):
-                entry.holder = get_ident()
-                entry.since = now
-                entry.uses += 1
-                self._leases[cid] = entry
-                if not state.closed:  # after the lease, never before
-                    return conn  # type: ignore[no-any-return]
+            now = uptime()
+            if now < entry.look_at:
+                if not self._unfit(conn):
+                    entry.holder = get_ident()
+                    entry.since = now
+                    entry.uses += 1
+                    self._leases[cid] = entry
+                    if not state.closed:  # after the lease, never before
+                        return conn  # type: ignore[no-any-return]
+            else:  # it is looked at closely by whoever is given it
+                self._untake(conn)
+                conn = None
         except (IndexError, KeyError):  # none is idle, or it was seized meanwhile
             pass
         except BaseException:
@@ -159,12 +165,12 @@ class AbstractConnectionPool(Shell[C]):
         """
         if key is not None:
             return self._keyed_lease(key)
-        lease: Lease[C] = object.__new__(Lease)
+        lease: Lease[C] = _new(Lease)
         lease._pool = self
         return lease
 
     def _keyed_lease(self, key: Any) -> Lease[C]:
-        lease: KeyedLease[C] = object.__new__(KeyedLease)
+        lease: KeyedLease[C] = _new(KeyedLease)
         lease._pool = self
         lease._key = key
         return lease
@@ -190,10 +196,6 @@ class AbstractConnectionPool(Shell[C]):
                 raise errors.pop()
             finally:
                 errors.clear()
-
-    def _open_missing(self, errors: list[BaseException], wait: bool) -> None:
-        """Open what is missing to have minconn; put what goes wrong on *errors*."""
-        self._fill(errors)
 
     def closeall(self) -> None:
         """Close all connections, those in use too, and refuse everybody from now on (psycopg2's meaning).
@@ -228,6 +230,7 @@ class AbstractConnectionPool(Shell[C]):
         while doomed:
             self._close(doomed.pop())
         self._settle()
+        housekeeper.leave(self)
 
     def _wait_until_empty(self, limit: float | None) -> None:
         pass
@@ -247,6 +250,15 @@ class AbstractConnectionPool(Shell[C]):
         if self._config.start != "lazy" and not self._state.closed:
             self._open_missing([], wait=False)
 
+    def check(self) -> PoolStats:
+        """Do at once what is else done in the background, and ping every idle connection; return the stats after it.
+
+        Closes what is past its lifetime or idle for too long, or does not answer within check_timeout; opens what is
+        missing to have minconn; tells of leases longer than leak_threshold. With background=False, call it at times.
+        """
+        self._tidy(0.0, wait=True)
+        return self.stats()
+
     def stats(self) -> PoolStats:
         """Return what the pool is doing, as a frozen PoolStats."""
         with self._lock:
@@ -256,13 +268,13 @@ class AbstractConnectionPool(Shell[C]):
         """Return who holds a connection, and for how long; the longest first."""
         with self._lock:
             rows = holders.leased(self._state)
-        return holders.users(rows, monotonic())
+        return holders.users(rows, uptime())
 
     def waiters(self) -> list[PoolUser]:
         """Return who waits for a connection, and for how long; the next one first."""
         with self._lock:
             rows = holders.waiting(self._state)
-        return holders.users(rows, monotonic())
+        return holders.users(rows, uptime())
 
     def __enter__(self: P) -> P:
         return self

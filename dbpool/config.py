@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Callable, Union
 
 from dbpool.frozen import Frozen
+from dbpool.limiter import Limiter
 from dbpool.listener import PoolListener
 
 LEVELS = ("none", "rollback", "commit", "clean", "session")
+SHORTEST_PERIOD, LONGEST_PERIOD = 0.02, 30.0  # seconds between two sweeps
 TIMEOUT_MAX = 4_000_000.0  # seconds: what a lock can wait for on every platform
 
 
@@ -33,8 +36,17 @@ class PoolConfig(Frozen):
     start           "eager": minconn opened by the constructor; "lazy": on demand; "background": by threads, meanwhile
     idle_order      "lifo": the connection used last is used next; "fifo": the one unused for longest
     max_overflow    connections above maxconn, closed when they come back; None: no limit
-    idle_timeout    None: idle connections stay; 0: those above minconn close on return (psycopg2's rule)
+    idle_timeout    seconds after which an idle connection above minconn is closed; None: never; 0: on return
+                    (psycopg2's rule). Idle since it was last handed out: no clock is read when one comes back
+    max_lifetime    seconds after which a connection is replaced, when it is not in use; None: never
+    lifetime_jitter up to this part of max_lifetime less, at random, so that not all end together: 0 to 1
     max_uses        a connection is closed after so many leases; None: no limit
+    check_after     seconds unused after which getconn asks the system whether the connection was closed; None: never
+    ping_after      seconds unused after which getconn asks the server, with one round trip; 0: always; None: never
+    ping_interval   seconds unused after which an idle connection is pinged in the background, to keep it alive
+    ping_on_return, ping_on_connect   True: also when it comes back; when it is new
+    check_timeout   seconds that each ping, rollback, reset and close may take; None: no limit
+    role            "read-write" or "read-only": what the server must be, asked at connect and with each ping
     reset           "none", "rollback", "commit", "clean" (rollback, and the driver's attributes as they were),
                     "session" (clean, and the server forgets the session), or a callable(conn) run after a rollback
     connect_timeout seconds that opening one connection may take, all attempts together; None: no limit
@@ -42,16 +54,21 @@ class PoolConfig(Frozen):
     max_connecting  how many connections are opened at a time; None: no limit
     on_connect      callable(conn), once for each new connection; what it leaves open is committed
     listener        a PoolListener, told of what happens
+    leak_threshold  seconds; a lease that is held longer is logged, once; None: never
+    trace           True: record where in the program each getconn was called: for leaks, errors, holders()
+    strict          True: only the thread that got a connection may put it
     detect_deadlock True: raise PoolDeadlock at once if every thread of the process waits for this pool
+    limiter         a Limiter shared by several pools: one limit over all of them
     background      False: no thread is ever started; connections are opened by the caller
 
     Raises TypeError or ValueError naming the option that is wrong.
     """
 
     __slots__ = (
-        "background", "connect_attempts", "connect_timeout", "detect_deadlock", "idle_order", "idle_timeout",
-        "listener", "max_connecting", "max_overflow", "max_uses", "max_waiting", "name", "on_connect", "reset", "start",
-        "timeout",
+        "background", "check_after", "check_timeout", "connect_attempts", "connect_timeout", "detect_deadlock",
+        "idle_order", "idle_timeout", "leak_threshold", "lifetime_jitter", "limiter", "listener", "max_connecting",
+        "max_lifetime", "max_overflow", "max_uses", "max_waiting", "name", "on_connect", "ping_after", "ping_interval",
+        "ping_on_connect", "ping_on_return", "reset", "role", "start", "strict", "timeout", "trace",
     )  # fmt: skip
 
     name: str | None
@@ -61,13 +78,26 @@ class PoolConfig(Frozen):
     idle_order: str
     max_overflow: int | None
     idle_timeout: float | None
+    max_lifetime: float | None
+    lifetime_jitter: float
     max_uses: int | None
+    check_after: float | None
+    ping_after: float | None
+    ping_interval: float | None
+    ping_on_return: bool
+    ping_on_connect: bool
+    check_timeout: float | None
+    role: str | None
     reset: Reset
     connect_timeout: float | None
     connect_attempts: int
     max_connecting: int | None
     on_connect: Callable[[Any], Any] | None
     listener: PoolListener | None
+    leak_threshold: float | None
+    trace: bool
+    strict: bool
+    limiter: Limiter | None
     detect_deadlock: bool
     background: bool
 
@@ -80,14 +110,27 @@ class PoolConfig(Frozen):
         start: str = "eager",
         idle_order: str = "lifo",
         max_overflow: int | None = 0,
-        idle_timeout: float | None = None,
+        idle_timeout: float | None = 600.0,
+        max_lifetime: float | None = 3600.0,
+        lifetime_jitter: float = 0.1,
         max_uses: int | None = None,
+        check_after: float | None = 0.05,
+        ping_after: float | None = 60.0,
+        ping_interval: float | None = None,
+        ping_on_return: bool = False,
+        ping_on_connect: bool = False,
+        check_timeout: float | None = 5.0,
+        role: str | None = None,
         reset: Reset = "clean",
         connect_timeout: float | None = 10.0,
         connect_attempts: int = 1,
         max_connecting: int | None = None,
         on_connect: Callable[[Any], Any] | None = None,
         listener: PoolListener | None = None,
+        leak_threshold: float | None = None,
+        trace: bool = False,
+        strict: bool = False,
+        limiter: Limiter | None = None,
         detect_deadlock: bool = True,
         background: bool = True,
     ) -> None:
@@ -103,20 +146,26 @@ class PoolConfig(Frozen):
         _choice("start", self.start, ("eager", "lazy", "background"))
         _choice("idle_order", self.idle_order, ("lifo", "fifo"))
         count("max_overflow", self.max_overflow, 0, optional=True)
-        if seconds("idle_timeout", self.idle_timeout):
-            raise ValueError(f"idle_timeout must be None or 0 in this version, not {self.idle_timeout!r}")
+        for option in ("idle_timeout", "check_after", "ping_after"):
+            seconds(option, getattr(self, option))
+        for option in ("max_lifetime", "ping_interval", "check_timeout", "leak_threshold", "connect_timeout"):
+            if seconds(option, getattr(self, option)) == 0:
+                raise ValueError(f"{option} must be above 0, or None")
+        _part("lifetime_jitter", self.lifetime_jitter)
         count("max_uses", self.max_uses, 1, optional=True)
         if not callable(self.reset):
             _choice("reset", self.reset, LEVELS)
-        if seconds("connect_timeout", self.connect_timeout) == 0:
-            raise ValueError("connect_timeout must be above 0, or None")
         count("connect_attempts", self.connect_attempts, 1)
         count("max_connecting", self.max_connecting, 1, optional=True)
         if self.on_connect is not None and not callable(self.on_connect):
             raise TypeError(f"on_connect must be callable, not {self.on_connect!r}")
         if self.listener is not None and not isinstance(self.listener, PoolListener):
             raise TypeError(f"listener must be a PoolListener, not {self.listener!r}")
-        for switch in ("detect_deadlock", "background"):
+        if self.limiter is not None and not isinstance(self.limiter, Limiter):
+            raise TypeError(f"limiter must be a Limiter, not {_shown(self.limiter)}")
+        if self.role is not None:
+            _choice("role", self.role, ("read-write", "read-only"))
+        for switch in ("ping_on_return", "ping_on_connect", "trace", "strict", "detect_deadlock", "background"):
             if not isinstance(getattr(self, switch), bool):
                 raise TypeError(f"{switch} must be True or False, not {getattr(self, switch)!r}")
 
@@ -135,7 +184,25 @@ class PoolConfig(Frozen):
     @classmethod
     def like_psycopg2(cls, **options: Any) -> PoolConfig:
         """Return the options that behave as psycopg2.pool: never wait, keep minconn idle, roll back on return."""
-        return cls(timeout=0, idle_timeout=0, reset="rollback")._but(options)
+        return cls(timeout=0, idle_timeout=0, max_lifetime=None, reset="rollback")._but(options)
+
+    def sweep_period(self) -> float:
+        """Return the seconds between two sweeps: short enough for each limit to be kept within 5 percent."""
+        limits = (self.idle_timeout, self.max_lifetime, self.ping_interval, self.leak_threshold)
+        return min(LONGEST_PERIOD, max(SHORTEST_PERIOD, min((each for each in limits if each), default=600.0) / 20))
+
+    @classmethod
+    def from_env(cls, prefix: str = "DBPOOL_", **options: Any) -> PoolConfig:
+        """Return the options that the environment gives, DBPOOL_TIMEOUT=5 for one, over *options*.
+
+        "none" is None; true and false, yes and no, on and off, 1 and 0 are switches. Variables that name no option are
+        left alone. Raises ValueError naming the variable whose value is wrong.
+        """
+        found = {option: os.environ.get(prefix + option.upper()) for option in cls.__slots__}
+        for option, text in found.items():
+            if text is not None:
+                options[option] = _read(prefix + option.upper(), option, text)
+        return cls()._but(options)
 
     def replace(self, **options: Any) -> PoolConfig:
         """Return the same but for *options*."""
@@ -148,6 +215,29 @@ class PoolConfig(Frozen):
         return type(self)(**{**self._asdict(), **options})
 
 
+OBJECTS = ("limiter", "listener", "on_connect")
+SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _read(variable: str, option: str, text: str) -> Any:
+    """Return the value that *text* means for *option*; right or wrong is for PoolConfig to say."""
+    kind = PoolConfig.__annotations__[option]
+    if option in OBJECTS:
+        raise ValueError(f"{variable}: {option} is an object of the program's, and cannot be given as a text")
+    if "None" in kind and text.lower() in ("none", ""):
+        return None
+    try:
+        if kind == "bool":
+            return SWITCHES[text.lower()]
+        if "int" in kind:
+            return int(text)
+        if "float" in kind:
+            return float(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"{variable} has no value that {option} can have") from None
+    return text
+
+
 def seconds(name: str, value: Any) -> float | None:
     """Return *value* if it can be a time-out in seconds (None: without end); else say what is wrong with it."""
     if value is None:
@@ -157,6 +247,13 @@ def seconds(name: str, value: Any) -> float | None:
     if not 0 <= value <= TIMEOUT_MAX:  # so not NaN either
         raise ValueError(f"{name} must be between 0 and {TIMEOUT_MAX:.0f} seconds, or None, not {_shown(value)}")
     return float(value)
+
+
+def _part(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {_shown(value)}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, not {_shown(value)}")
 
 
 def count(name: str, value: Any, least: int, *, optional: bool = False) -> None:

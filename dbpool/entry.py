@@ -9,7 +9,8 @@ from typing import Any, Callable, Generic, TypeVar, cast
 
 C = TypeVar("C")
 FOR_EVER = float("inf")
-RETIRED = -1.0  # a use_by that has always passed
+RETIRED = -1.0  # a time that has always passed
+ALIVE, WRITABLE = 1, 2  # what may no longer be so of a suspect
 
 
 class Status(enum.Enum):
@@ -44,6 +45,7 @@ class Entry(weakref.ref[C]):
     """
 
     __slots__ = (
+        "aborted",
         "by_block",
         "cid",
         "depth",
@@ -52,11 +54,16 @@ class Entry(weakref.ref[C]):
         "holder",
         "home",
         "key",
+        "look_at",
         "marks",
         "opened",
+        "seen",
         "shared",
         "since",
+        "site",
         "socket",
+        "suspect",
+        "told",
         "use_by",
         "uses",
     )
@@ -73,7 +80,13 @@ class Entry(weakref.ref[C]):
     since: float  # when it was leased last
     uses: int  # leases so far: the number of the current one
     use_by: float  # not handed out from then on; written at opening and by drain, never by a put
+    look_at: float  # handed out without a closer look before then; written by such looks and by doubt, never by a hit
+    suspect: int  # 0, or why the next look must ask the server: ALIVE or WRITABLE
+    seen: float  # when it was last known to be alive, but for its being handed out
     opened: float
+    site: str | None  # where in the program it was leased, if that is traced
+    aborted: bool  # it had to be cut off, or a call on it was left behind
+    told: int  # the lease that was told of as a leak
     marks: Any  # the driver's attributes as they were after on_connect
     socket: Any  # how a forked child knows its descriptor
 
@@ -90,7 +103,10 @@ class StrongEntry(Generic[C]):
         return self.conn
 
 
-def record(conn: C, now: float, marks: Any, on_lost: Callable[[Any], None]) -> Entry[C]:
+def record(
+    conn: C, now: float, marks: Any, on_lost: Callable[[Any], None],
+    lifetime: float = FOR_EVER, look_in: float = FOR_EVER,
+) -> Entry[C]:  # fmt: skip
     """Return a new entry for *conn*; *on_lost* (a C function) is called with it when nobody has *conn* any more."""
     entry: Entry[C]
     try:
@@ -99,11 +115,13 @@ def record(conn: C, now: float, marks: Any, on_lost: Callable[[Any], None]) -> E
         entry = cast("Entry[C]", StrongEntry(conn))  # the same but for being weak
     entry.cid = id(conn)
     entry.fate = entry.key = entry.home = entry.holder = None
-    entry.since = entry.opened = now
+    entry.site = None
+    entry.since = entry.opened = entry.seen = now
     entry.depth = 0
-    entry.by_block = entry.doomed = entry.shared = False
-    entry.uses = 0
-    entry.use_by = FOR_EVER
+    entry.by_block = entry.doomed = entry.shared = entry.aborted = False
+    entry.uses = entry.told = entry.suspect = 0
+    entry.use_by = now + lifetime
+    entry.look_at = now + min(lifetime, look_in)
     entry.marks = marks
     entry.socket = None
     return entry

@@ -73,6 +73,16 @@ class Bound:
             setattr(self, public.__name__, made[public])
 
 
+def copied(error: BaseException) -> BaseException:
+    """Return the same error without its traceback, which would keep the frames of those that it went through."""
+    import copy
+
+    try:
+        return copy.copy(error)
+    except Exception:
+        return PoolError(f"{type(error).__name__}: {error}")
+
+
 def bind(driver: DriverError) -> Bound:
     """Return the pool's errors as subclasses of *driver*, the Error of a DB-API module; None: of nothing else."""
     try:

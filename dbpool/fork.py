@@ -14,20 +14,43 @@ from weakref import WeakSet
 Socket = Optional[tuple[int, int, int]]  # a descriptor, and the device and inode that it had when it was opened
 _pools: WeakSet[Any] = WeakSet()
 _kept: list[Any] = []  # the parent's connections
+_held: list[Any] = []  # while this process is forked: those that its threads may have alone
 _watching = False
 
 
 def watch(pool: Any) -> None:
-    """Have *pool* renewed in each child process; it is known weakly."""
+    """Have *pool* renewed in each child process; it is known weakly. (A Limiter, too.)"""
     global _watching
     _pools.add(pool)
     if not _watching and hasattr(os, "register_at_fork"):
         _watching = True
-        os.register_at_fork(after_in_child=_renew_all)
+        os.register_at_fork(before=_hold_all, after_in_parent=_held.clear, after_in_child=_renew_all)
+
+
+def watched() -> list[Any]:
+    """Return the pools of this process that are alive."""
+    return [pool for pool in _all() if hasattr(pool, "_state")]
+
+
+def _all() -> list[Any]:
+    for _ in range(100):
+        try:
+            return list(_pools)
+        except RuntimeError:  # one was made meanwhile
+            pass
+    return list(_pools)
+
+
+def _hold_all() -> None:
+    """The child frees what other threads have for themselves before it asks anybody: that must not close anything."""
+    for pool in watched():
+        _held.extend([entry() for entry in list(pool._entries.values())])
 
 
 def _renew_all() -> None:
-    for pool in list(_pools):
+    _kept.extend(_held)
+    _held.clear()
+    for pool in _all():
         pool._renew_after_fork()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
-F = TypeVar("F", bound="Frozen")
+from typing import Any
 
 
 class Frozen:

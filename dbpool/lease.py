@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from dbpool import logs
 from dbpool.entry import lease_of
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Lease(Generic[C]):
     ) -> None:
         conn, self._conn = self._conn, None
         if kind is not None or self._entry.uses != self._number:
-            self._fail(conn, kind is None)
+            self._fail(conn, error)
             return
         pool = self._pool
         try:
@@ -57,20 +56,16 @@ class Lease(Generic[C]):
     def _closed_meanwhile(self) -> NoReturn:
         raise self._pool._opener.errors.PoolClosed("connection pool is closed") from None
 
-    def _fail(self, conn: C | None, succeeded: bool) -> None:
+    def _fail(self, conn: C | None, error: BaseException | None) -> None:
         """The block failed, or its lease ended inside it. The error that ended the block matters more than ours."""
         pool = self._pool
         if self._entry.uses == self._number and id(conn) in pool._leases:
-            self._rollback(conn)
-            pool.putconn(conn)
-        elif succeeded:
+            try:
+                pool._roll_back(conn, error)
+            finally:
+                pool.putconn(conn)
+        elif error is None:
             raise pool._opener.errors.PoolError("the connection was put back or closed inside its with block")
-
-    def _rollback(self, conn: C | None) -> None:
-        try:
-            self._pool._opener.connector.rollback(conn)
-        except Exception as exc:  # putconn will see what is left of the connection
-            logs.info("rolling back raised %s", type(exc).__name__)
 
 
 class KeyedLease(Lease[C]):
@@ -118,6 +113,8 @@ class KeyedLease(Lease[C]):
             if kind is None:
                 raise pool._opener.errors.PoolError("the connection was put back or closed inside its with block")
             return
+        if error is not None:
+            pool._blame(conn, error)
         entry.depth -= 1
         entry.doomed = entry.doomed or kind is not None
         if entry.depth:
@@ -125,7 +122,7 @@ class KeyedLease(Lease[C]):
         doomed, entry.doomed = entry.doomed, False
         try:
             if doomed:
-                self._rollback(conn)
+                pool._roll_back(conn, error)
             else:
                 pool._commit(conn)
         finally:

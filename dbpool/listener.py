@@ -28,6 +28,9 @@ class PoolListener:
     def released(self, pool: Any, conn: Any, seconds: float) -> None:
         """A caller gave *conn* back after so many *seconds*."""
 
+    def leaked(self, pool: Any, user: Any) -> None:
+        """A connection is held for longer than leak_threshold; *user* is the PoolUser who holds it."""
+
     def discarded(self, pool: Any, reason: str) -> None:
         """A connection was closed, and why."""
 

@@ -10,31 +10,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
 
 from dbpool import fork, logs
+from dbpool.bounded import Bounds, Overdue, cut
 from dbpool.connectors.base import Connector, by_module, find
 from dbpool.errors import Bound, bind
+from dbpool.hidden import HiddenArgs, HiddenKwargs
 
 if TYPE_CHECKING:
     from dbpool.config import PoolConfig
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between attempts
-
-
-class HiddenArgs(tuple):  # type: ignore[type-arg]
-    """Positional arguments of connect: a DSN among them must not be seen when printed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} hidden>"
-
-
-class HiddenKwargs(dict[str, Any]):
-    """Keyword arguments of connect: a password among them must not be seen when printed."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} hidden>"
-
-    __str__ = __repr__
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between the attempts of one connect
+ROLES = ("read-only", "read-write")
+LONGEST_REFUSAL = 0.75  # seconds: so soon a server that is back is found
 
 
 class Opener:
@@ -46,10 +32,11 @@ class Opener:
 
     def __init__(
         self, connect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], config: PoolConfig,
-        error: type[BaseException] | None = None,
+        error: type[BaseException] | None = None, *, threads: bool = True,
     ) -> None:  # fmt: skip
         self._source = _resolve(connect)
         self._config = config
+        self._bounds = Bounds(config.check_timeout, config.background, threads)
         self.args = HiddenArgs(args)
         self.kwargs = HiddenKwargs(kwargs)
         self.connector: Connector | None = self._source if isinstance(self._source, Connector) else None
@@ -63,18 +50,25 @@ class Opener:
     def dial(self) -> Any:
         """Call the driver's connect. It is looked up at each call, so that a patched one is found."""
         args, kwargs = self._arguments()
-        if isinstance(self._source, (ModuleType, Connector)):
-            return self._source.connect(*args, **kwargs)
-        return self._source(*args, **kwargs)
+        connect = self._source.connect if isinstance(self._source, (ModuleType, Connector)) else self._source
+        try:
+            return connect(*args, **kwargs)
+        except Exception as exc:
+            from dbpool.masking import mask_error  # loads and compiles patterns, which most pools never need
 
-    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            mask_error(exc, args, kwargs)
+            raise
+
+    def _arguments(self) -> tuple[HiddenArgs, HiddenKwargs]:
         args: tuple[Any, ...] = self.args
         kwargs: dict[str, Any] = self.kwargs
         if self.errors.driver is not None and len(args) == 1:
             # A callable in the place of the DSN gives it anew each time: passwords may change.
             only = args[0]() if callable(args[0]) else args[0]
             args, kwargs = ((), {**only, **kwargs}) if isinstance(only, Mapping) else ((only,), kwargs)
-        return args, self._driver.adapt(kwargs) if self._driver else kwargs
+        if self._driver is not None:
+            kwargs = self._driver.adapt(args, kwargs, self._config.connect_timeout)
+        return HiddenArgs(args), HiddenKwargs(kwargs)
 
     def open(self, dial: Callable[[], Any], wanted: Callable[[], bool]) -> tuple[Any, Any]:
         """Return a new connection, made ready by on_connect, and its attributes as they are then.
@@ -107,18 +101,70 @@ class Opener:
                     connector.commit(conn)
             if connector.unfit(conn):
                 raise self.errors.PoolError("connect returned a connection that cannot be used: closed, or busy")
+            if self._config.ping_on_connect or self._config.role is not None:
+                self._ping_first(conn)
             look = connector.marks_of()
             return conn, None if look is None else look(conn)
         except BaseException:
             self.close(conn)
             raise
 
-    def close(self, conn: Any) -> None:
-        """Close *conn*; a connection that cannot be closed is let go."""
+    def close(self, conn: Any) -> bool:
+        """Close *conn*; a connection that cannot be closed is let go. False if it had to be cut off."""
+        connector = self.connector or find(conn)
+        busy = False
         try:
-            (self.connector or find(conn)).close(conn)
+            busy = connector.is_busy(conn)
+            if busy:  # another thread uses it, and its driver would have us wait for that thread's statement
+                cut(connector.fileno(conn))
+            self._bounds.run(connector, conn, connector.close, conn)
+        except Overdue:
+            return False
         except Exception as exc:
             logs.debug("closing a connection raised %s", type(exc).__name__)
+        return not busy
+
+    def bounded(self, call: Callable[..., Any], conn: Any, *args: Any) -> Any:
+        """Return what ``call(conn, *args)`` does; raise Overdue if that takes longer than check_timeout."""
+        assert self.connector is not None
+        return self._bounds.run(self.connector, conn, call, conn, *args)
+
+    def ping(self, conn: Any, seconds: float | None = None, writable: bool = False) -> None:
+        """Ask the server for an answer, and for its role if there is one to have; raise if there is none, or another.
+
+        Takes at most *seconds*, and at most check_timeout. *writable*: it must not be read-only, whatever the role.
+        """
+        connector, role = self.connector, self._config.role
+        assert connector is not None
+        if role is None and not writable:
+            self._bounds.run(connector, conn, connector.ping, conn, seconds=seconds)
+        else:
+            wanted = role or "read-write"
+            found = self._bounds.run(connector, conn, connector.is_writable, conn, seconds=seconds)
+            if found is not None and found != (wanted == "read-write"):
+                error: Any = self.errors.PoolError(f"the server is {ROLES[found]}, and role={wanted!r}")
+                error.transient = True  # it may be promoted
+                raise error
+        if connector.unfit(conn):
+            raise self.errors.PoolError("the connection is closed, or in a transaction, after it was pinged")
+
+    def _ping_first(self, conn: Any) -> None:
+        try:
+            self.ping(conn)
+        except Overdue as exc:
+            text = f"connection pool exhausted: a new connection does not answer: {exc}"
+            raise self.errors.PoolTimeout(text) from exc
+
+    def refusal(self, error: BaseException) -> str | None:
+        """Say what a failed connect means: a "transient" or "permanent" refusal of the server's, or None: neither."""
+        if getattr(error, "transient", False):
+            return "transient"
+        driver = self._driver or self.connector
+        return None if driver is None else driver.refusal(error)
+
+    def is_lost(self, conn: Any) -> bool:
+        """True if *conn* was lost, rather than closed by its user."""
+        return self.connector is not None and self.connector.is_lost(conn)
 
     def socket_of(self, conn: Any) -> fork.Socket:
         """Return how a forked child knows the connection's descriptor."""
@@ -142,11 +188,35 @@ class Opener:
                 self.errors = bind(error)
 
     def _check_level(self, connector: Connector) -> None:
-        level = self._config.reset
+        level, role = self._config.reset, self._config.role
+        if role is not None and type(connector).is_writable is Connector.is_writable:
+            raise ValueError(f"role={role!r}: this kind of connection cannot be asked for its server's role")
         if isinstance(level, str) and level not in connector.levels:
             raise ValueError(
                 f"reset={level!r} is not known for this kind of connection; {sorted(connector.levels)} are"
             )
+
+
+class Backoff:
+    """How long to leave a server alone that refuses: longer and longer, and never all clients at the same time."""
+
+    def __init__(self) -> None:
+        self._pause = FIRST_PAUSE
+
+    def next(self) -> float:
+        """Return the seconds until the next attempt."""
+        pause = self._pause
+        self._pause = min(2 * pause, LONGEST_REFUSAL)
+        return pause * (0.5 + 0.5 * _random())
+
+    def end(self) -> None:
+        """It has let us in."""
+        self._pause = FIRST_PAUSE
+
+
+def jittered(seconds: float, jitter: float) -> float:
+    """Return *seconds*, or up to the part *jitter* of them less, so that not all end at the same time."""
+    return seconds * (1.0 - jitter * _random()) if jitter else seconds
 
 
 def _random() -> float:

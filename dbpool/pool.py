@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
-from _thread import RLock, _count, allocate_lock, get_ident, start_new_thread
+
+# Not from queue and threading: those are written in Python, and take a millisecond to load.
+from _queue import Empty, SimpleQueue
+from _thread import RLock, _count, _local, allocate_lock, get_ident, start_new_thread
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
-from threading import local
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbpool import standing
 from dbpool.abstract import AbstractConnectionPool
+from dbpool.clock import uptime
 from dbpool.config import DEFAULT, PoolConfig, Timeout
 from dbpool.entry import ThreadKey, ThreadRef, Ticket
+from dbpool.housekeeper import housekeeper
 from dbpool.semaphore import Waiter
 
 if TYPE_CHECKING:
@@ -61,6 +64,11 @@ def _collect(now: float) -> None:
         gc.collect()
 
 
+def _others() -> int:
+    """How many threads there are beside the first one, not counting our own that never puts anything back."""
+    return _count() - housekeeper.begun
+
+
 class ThreadedConnectionPool(AbstractConnectionPool[C]):
     """A pool that threads share: a lock, and a FIFO queue of those who wait. First come, first served."""
 
@@ -74,16 +82,16 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         return RLock()
 
     def _new_waiter(self, key: Any) -> Waiter:
-        return ThreadWaiter(key, get_ident(), monotonic())
+        return ThreadWaiter(key, get_ident(), uptime())
 
     def _sleep(self, waiter: Waiter, deadline: float) -> bool:
-        now = monotonic()
+        now = uptime()
         left = deadline - now
         if left <= 0:
             return False
         if now - waiter.since >= HEARTBEAT:
             _collect(now)
-        if self._config.detect_deadlock and len(self._state.waiters) > _count() and self._is_stuck(waiter):
+        if self._config.detect_deadlock and len(self._state.waiters) > _others() and self._is_stuck(waiter):
             raise self._opener.errors.PoolDeadlock(
                 "connection pool exhausted: every thread of the process waits for this pool, so nobody can put a "
                 f"connection back {self._described()}"
@@ -97,6 +105,8 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         else:
             if ticket is not None and ticket.ref is not None:  # else it has ended
                 left = min(left, max(0.0, ticket.deadline - now))
+            elif now < self._state.retry_at:
+                left = min(left, self._state.retry_at - now)
             waiter.sleep(min(HEARTBEAT, left))
         return True
 
@@ -105,12 +115,14 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
 
         Who holds a connection proves nothing: another thread may put it.
         """
-        _collect(monotonic())
+        _collect(uptime())
         state = self._state
         with self._lock:
-            under_way = state.lost or state.idle or state.tickets or state.closing or state.closed
-            in_line = {each.ident for each in state.waiters}
-        return waiter.ident in in_line and not under_way and len(in_line) > _count()  # which leaves out the first one
+            under_way = state.lost or state.idle or state.closed or state.under_way()
+            in_line = state.waiters.idents()
+        if waiter.ident not in in_line or under_way or len(in_line) <= _others():  # which leaves out the first one
+            return False
+        return standing.idents() <= in_line | {housekeeper.ident}  # threads that Python did not start are not counted
 
     def _start(self, ticket: Ticket) -> None:
         if self._begin(ticket) and not self._begin_thread(self._help, ticket):
@@ -195,7 +207,7 @@ class PersistentConnectionPool(ThreadedConnectionPool[C]):
         self, minconn: int, maxconn: int, *args: Any, connect: Any = None,
         config: PoolConfig | dict[str, Any] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        self._thread = local()
+        self._thread = _local()
         super().__init__(minconn, maxconn, *args, connect=connect, config=config, **kwargs)
 
     def _thread_key(self) -> ThreadRef:

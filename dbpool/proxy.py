@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from weakref import ref
 
+from dbpool import fork
+from dbpool.clock import uptime
 from dbpool.config import DEFAULT
 from dbpool.entry import ThreadKey, ThreadRef, lease_of
 from dbpool.errors import PoolError
+from dbpool.housekeeper import housekeeper
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -158,17 +162,19 @@ class ConnectionProxy(Generic[C]):
 
     def _drop(self) -> None:
         """Nobody has the proxy any more: give the connection back."""
-        if _is_finalizing():
-            return  # there is nobody to give it to, and a lock may never be free again
-        if self._lease[0]._lock._is_owned():
+        pool = self._lease[0]
+        if _is_finalizing() or os.getpid() != pool._process:
+            return  # there is nobody to give it to, and a lock may never be free again; or it is the parent's
+        if _holds_a_lock():
             self._bequeath()
         else:
             self.close()
 
     def _bequeath(self) -> None:
-        """Within the pool's lock nothing slow may be done: leave *conn* as a thread that ends leaves its own.
+        """Within a pool's lock nothing slow may be done, nor may another be waited for: of two threads that each hold
+        one, both would. So leave *conn* as a thread that ends leaves its own.
 
-        The frame below finds it and, outside the lock, cleans and pools it.
+        Whoever looks next finds it and, outside the lock, cleans and pools it: the frame below, or the housekeeper.
         """
         pool, entry, number = self._lease
         conn = self._conn
@@ -179,10 +185,18 @@ class ConnectionProxy(Generic[C]):
             entry.key = key
             pool._state.keyed[key] = conn
         del heir  # now key is in lost; so it is if an interrupt ends this frame
-        pool._settle()
+        if pool._lock._is_owned():
+            pool._settle()
+        elif pool._tended:
+            housekeeper.sweep(pool, uptime())
 
     def _claim(self, conn: C) -> bool:
         return self._lease[0]._leases.pop(id(conn), None) is not None
+
+
+def _holds_a_lock() -> bool:
+    """True if this thread is within any pool's lock."""
+    return any(pool._lock._is_owned() for pool in fork.watched())
 
 
 _set_conn: Any = ConnectionProxy.__dict__["_conn"].__set__

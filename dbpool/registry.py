@@ -6,11 +6,14 @@ Part of the state machine, and as pure as state.py, which decides who gets which
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from dbpool.entry import FOR_EVER, RETIRED, Entry, ThreadRef, Ticket, TicketRef
-from dbpool.errors import Bound, bind
+from dbpool.errors import Bound, bind, copied
 from dbpool.semaphore import FifoSemaphore, Place, Waiter
+
+if TYPE_CHECKING:
+    from dbpool.limiter import Limiter
 
 
 class Registry:
@@ -18,9 +21,9 @@ class Registry:
 
     def __init__(
         self, name: str, minconn: int, maxconn: int, *, max_overflow: int | None = 0, max_waiting: int | None = None,
-        max_connecting: int | None = None,
-        connect_limit: float | None = None, keep_surplus: bool = True, oldest_first: bool = False,
-        divert: bool = False, at_home: bool = False,
+        max_connecting: int | None = None, connect_limit: float | None = None, keep_surplus: bool = True,
+        idle_limit: float = FOR_EVER, look_in: float = FOR_EVER, oldest_first: bool = False, divert: bool = False,
+        at_home: bool = False, limiter: Limiter | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.idle: deque[Any] = deque()  # connections; the newest is on the right
@@ -42,19 +45,26 @@ class Registry:
         self.generation = 0
         self.errors: Bound = bind(None)
         self.last_error: BaseException | None = None  # why the last connect failed, until one succeeds
+        self.retry_at = RETIRED  # the server refused: no connect before then, and one at a time until one succeeds
+        self.doubts = 0  # how often all connections were doubted
         self.unfit: Callable[[Any], Any] = ().__contains__  # set by the shell: a local look at a connection
         self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
         self.waited = 0.0  # seconds
         self.uses_of_closed = 0
         self.discards: Counter[str] = Counter()
+        self.limiter = limiter
+        self.wishes: list[float] = []  # since when those wait for whom there is room here, but not under the limiter
         self.divert = divert  # no hits at all: a listener is told of everything, uses are counted
         self._at_home = at_home
         self._max_overflow = max_overflow
         self._max_waiting = max_waiting
         self._max_connecting = FOR_EVER if max_connecting is None else max_connecting
         self._keep_surplus = keep_surplus
+        self._idle_limit = idle_limit  # seconds
+        self.look_in = look_in  # seconds after which a connection is looked at before it is handed out
         self._connect_limit = FOR_EVER if connect_limit is None else connect_limit
         self.take: Callable[[], Any] = self.idle.popleft if oldest_first else self.idle.pop
+        self.untake: Callable[[Any], None] = self.idle.appendleft if oldest_first else self.idle.append
         self.set_limits(minconn, maxconn)
 
     # ---- limits -----------------------------------------------------------------------------------------------------
@@ -75,6 +85,8 @@ class Registry:
         size, idle, connecting, closing = self.size(), len(self.idle), len(self.tickets), len(self.closing)
         used = max(0, size - idle - connecting - closing)
         words = f"{used} used, {idle} idle, {connecting} connecting, {len(self.waiters)} waiting, max {self.maxconn}"
+        if self.limiter is not None:
+            words += f", {self.limiter.used} of {self.limiter.limit} under its limiter"
         return f"{self.name!r} closed, {words}" if self.closed else f"{self.name!r} {words}"
 
     def missing(self) -> int:
@@ -82,6 +94,17 @@ class Registry:
         return max(0, self.minconn - self.size())
 
     # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def try_issue(
+        self, now: float, owner: Place | None = None, patient: bool = True, since: float = FOR_EVER
+    ) -> Ticket | None:  # fmt: skip
+        """Return the right to open one connection for a caller who came at *since*, if there is room."""
+        if not self.may_connect(now, patient):
+            return None
+        if self.limiter is None:
+            return self.issue(now, owner)
+        with self.limiter.lock:
+            return self.issue(now, owner) if self.limiter.grants(self, since) else None
 
     def issue(self, now: float, owner: Place | None = None) -> Ticket:
         """Return the right to open one connection; it holds a slot from now on."""
@@ -92,7 +115,19 @@ class Registry:
         self.tickets[ref] = None
         return ticket
 
-    def may_connect(self) -> bool:
+    def under_way(self) -> bool:
+        """True while something may come of itself: a connect, another attempt, a close, or what is being looked at."""
+        leased = len(self.leases) + len(self.keyed) + len(self.idle)
+        return bool(self.tickets or self.closing or self.is_refused() or len(self.entries) > leased)
+
+    def is_refused(self) -> bool:
+        """True from a refusal of the server's until it has let us in again."""
+        return self.retry_at != RETIRED
+
+    def may_connect(self, now: float, patient: bool = True) -> bool:
+        """True if one more may be opened now; who is not *patient* tries even if the server has just refused."""
+        if self.retry_at != RETIRED and patient and (self.tickets or now < self.retry_at):
+            return False
         return (
             not self.closed
             and len(self.tickets) < self._max_connecting
@@ -108,9 +143,10 @@ class Registry:
         self.entries[id(conn)] = entry
         self.end(ticket)
         if ticket.generation != self.generation:
-            self._retire(entry)
+            self.retire(entry)
         self.opened += 1
         self.last_error = None
+        self.retry_at = RETIRED
         self.gate = True
         self.idle.append(conn)
         return True
@@ -124,17 +160,28 @@ class Registry:
         self.tickets.pop(ticket.ref, None)  # type: ignore[arg-type]
         ticket.ref = None  # dead before the ticket is, so that nothing has to be reaped
 
-    def fail(self, ticket: Ticket, error: BaseException, kept: BaseException | None = None) -> bool:
+    def fail(
+        self, ticket: Ticket, error: BaseException, kept: BaseException | None = None,
+        refusal: str | None = None, retry_at: float = RETIRED,
+    ) -> bool:  # fmt: skip
         """A connect failed: its slot goes to the next, its error to the waiter for whom it was made, if still there.
 
-        *kept* is what later time-outs name as their cause: the error, but without the callers' frames.
+        *kept* is what later time-outs name as their cause: the error, but without the callers' frames. A *refusal* of
+        the server's has nothing to do with that waiter: while it is "transient", or connections are open that may come
+        back, those who are patient wait on, and nobody tries again before *retry_at*; else all who wait are told.
         """
         if ticket.ref not in self.tickets:
             return False
         self.last_error = kept or self.last_error
         self.connect_errors += 1
         waiter = None if ticket.owner is None else ticket.owner()
-        delivered = waiter is not None and self._refuse(waiter, error)
+        hopeful = refusal == "transient" or (refusal is not None and len(self.entries) > len(self.closing))
+        if hopeful:
+            self.retry_at = retry_at
+        delivered = waiter is not None and not (hopeful and waiter.patient) and self._refuse(waiter, error)
+        if refusal is not None and not hopeful:
+            for other in list(self.waiters):
+                self._refuse(other, copied(error))
         self.end(ticket)
         return delivered
 
@@ -182,7 +229,10 @@ class Registry:
         entry = self.entries.get(cid)
         if entry is None or cid in self.closing:
             return False
-        entry.fate = "drained" if cid in self.drained else reason
+        if cid not in self.drained:
+            entry.fate = reason
+        if entry.key is not None:
+            self.keyed.pop(entry.key, None)
         self.closing[cid] = entry
         return True
 
@@ -193,15 +243,11 @@ class Registry:
 
     # ---- closing ----------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """Retire every connection that is open or being opened: idle ones now, the others when they come back."""
+    def retire(self, entry: Entry[Any], reason: str = "drained") -> None:
+        """Have nobody use a connection any more: closed now if it is idle, when it comes back if it is leased."""
         self.gate = True
-        self.generation += 1
-        for entry in list(self.entries.values()):
-            self._retire(entry)
-
-    def _retire(self, entry: Entry[Any]) -> None:
-        entry.use_by = RETIRED
+        entry.fate = reason
+        entry.use_by = entry.look_at = RETIRED
         if entry.cid is not None:
             self.drained[entry.cid] = entry
 
@@ -231,7 +277,8 @@ class Registry:
         self.leaked.clear()
         self.discards.clear()
         self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
-        self.uses_of_closed, self.waited, self.last_error = 0, 0.0, None
+        self.wishes = []
+        self.uses_of_closed, self.waited, self.last_error, self.retry_at = 0, 0.0, None, RETIRED
 
     # ---- reaping -----------------------------------------------------------------------------------------------------
 
@@ -262,6 +309,7 @@ class Registry:
         if cid is None:
             return
         if self.leases.get(cid) is entry:
+            entry.fate = "dropped"
             self.leases.pop(cid, None)
             self.leaked.append(entry)
         if self.closing.get(cid) is entry:

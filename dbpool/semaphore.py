@@ -19,16 +19,22 @@ class Place(weakref.ref["Waiter"]):
 class Waiter:
     """A caller who waits. The queue holds it weakly: a caller that is gone, however it went, leaves by itself."""
 
-    __slots__ = ("__weakref__", "conn", "error", "ident", "key", "lease", "place", "since", "slept", "ticket")
+    __slots__ = (
+        "__weakref__", "conn", "error", "ident", "key", "lease", "look", "patient", "place", "since", "slept",
+        "ticket", "unused",
+    )  # fmt: skip
 
     def __init__(self, key: Any, ident: int, since: float) -> None:
         self.key = key
         self.ident = ident
         self.since = since
         self.slept = False
+        self.patient = True  # it waits for what may come; else it wants to know at once why it gets nothing
         self.place: Place | None = None
         self.conn: Any = None  # what it is given: a connection ...
         self.lease = 0  # ... for this of its leases ...
+        self.look = False  # ... which needs a closer look first ...
+        self.unused = 0.0  # ... after so many seconds in which nobody heard of it ...
         self.error: BaseException | None = None  # ... or the reason why not
         self.ticket: Any = None  # the right to open a connection on the pool's behalf; it goes on waiting
 
@@ -60,6 +66,10 @@ class FifoSemaphore:
     def __iter__(self) -> Iterator[Waiter]:
         return iter([waiter for waiter in [place() for place in self.queue] if waiter is not None])
 
+    def idents(self) -> set[int]:
+        """The threads that wait."""
+        return {waiter.ident for waiter in self}
+
     def room(self, out: int) -> float:
         """How many more may go out while *out* are."""
         return float("inf") if self.permits is None else self.permits - out
@@ -70,6 +80,11 @@ class FifoSemaphore:
         hash(place)  # kept by the reference: it cannot be computed any more once the waiter is gone
         waiter.place = place
         self.queue[place] = None
+
+    def return_to_head(self, waiter: Waiter) -> None:
+        """Stand at the head of the queue again: what it was given was no good."""
+        self.join(waiter)
+        self.queue.move_to_end(waiter.place, last=False)  # type: ignore[arg-type]
 
     def leave(self, waiter: Waiter) -> None:
         """Leave the queue from wherever in it *waiter* stands, in constant time; nothing if it is not there."""

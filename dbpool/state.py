@@ -11,9 +11,10 @@ died is reaped by the next call. docs/internals tells why each step stands where
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
-from dbpool.registry import Registry
+from dbpool.entry import FOR_EVER
+from dbpool.health import Health
 
 if TYPE_CHECKING:
     from dbpool.entry import Entry
@@ -31,7 +32,7 @@ class Todo:
         self.clean: list[tuple[Entry[Any], Any]] = []  # taken from threads that ended: reset, then pool
 
 
-class PoolState(Registry):
+class PoolState(Health):
     """The connections of one pool, who has them, and who waits for them."""
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
@@ -96,49 +97,46 @@ class PoolState(Registry):
             self._expire(now)
         if self.idle:
             self._shrink(now, todo.close)
+        if self.idle and self.limiter is not None:
+            self._yield_to_others(todo.close)
         if self.waiters:
             self._serve(now, todo.close)
             self._offer(now, len(todo.clean))
         if self.idle:
-            self._trim(todo.close)
+            self._trim(now, todo.close)
+        if self.limiter is not None:
+            self._wish(now)
         if self.closed and not self.size():
             for closer in list(self.closers):
                 closer.wake()
-        self.gate = bool(self.waiters) or self.divert or self.closed or bool(self.drained) or self.size() > self._kept
+        self.gate = (
+            bool(self.waiters)
+            or self.divert
+            or self.closed
+            or bool(self.drained)
+            or self.size() > self._kept
+            or (self.limiter is not None and self.limiter.claims(self, FOR_EVER) > 0)
+        )
         return todo
 
-    def _shrink(self, now: float, doomed: list[Any]) -> None:
-        """Close idle connections that nobody may have: the pool is closed, over its limit, or they are drained."""
-        while self.idle and (self.closed or self.waiters.room(self.size() - len(self.closing)) < 0):
-            self._doom("closed" if self.closed else "surplus", doomed)
-        if self.drained:
-            for _ in range(len(self.idle)):
-                conn = self._pop_idle(self.idle.popleft)
-                entry = None if conn is None else self.entries.get(id(conn))
-                if entry is None:
-                    continue
-                if now >= entry.use_by:
-                    self._discard(conn, "drained", doomed)
-                else:
-                    self.idle.append(conn)
+    def _yield_to_others(self, doomed: list[Any]) -> None:
+        """Close idle connections for callers of other pools under our limiter who came before the first of ours."""
+        assert self.limiter is not None
+        first = self.waiters.head()
+        for _ in range(self.limiter.claims(self, FOR_EVER if first is None else first.since)):
+            if self.idle:
+                self._doom("limiter", doomed)
 
-    def _trim(self, doomed: list[Any]) -> None:
-        """Close what is left over once everybody is served."""
-        while self.idle and self.size() - len(self.closing) > self.maxconn:
-            self._doom("overflow", doomed)
-        while not self._keep_surplus and len(self.idle) > self.minconn:
-            self._doom("surplus", doomed)
-
-    def _doom(self, reason: str, doomed: list[Any]) -> None:
-        conn = self._pop_idle(self.idle.popleft)
-        if conn is not None:
-            self._discard(conn, reason, doomed)
-
-    def _pop_idle(self, pop: Callable[[], Any]) -> Any:
-        try:
-            return pop()
-        except IndexError:  # a hit was quicker
-            return None
+    def _wish(self, now: float) -> None:
+        """Let the other pools know who waits here only because of the limiter."""
+        wishes: list[float] = []
+        room = min(self.waiters.room(self.size()), len(self.waiters) - len(self.tickets))
+        if not self.may_connect(now):
+            room = 0
+        for waiter in self.waiters:
+            if len(wishes) < room and (waiter.ticket is None or waiter.ticket.ref is None):
+                wishes.append(waiter.since)
+        self.wishes = wishes
 
     def _serve(self, now: float, doomed: list[Any]) -> None:
         """Give idle connections to those who wait, the oldest first."""
@@ -164,6 +162,8 @@ class PoolState(Registry):
             if conn is None:
                 return False
             entry = self.entries[id(conn)]
+            waiter.look = now >= entry.look_at
+            waiter.unused = now - max(entry.since, entry.seen)
             entry.holder = waiter.ident
             entry.since = now
             entry.uses += 1
@@ -178,6 +178,7 @@ class PoolState(Registry):
         else:
             entry = self.entries[id(conn)]
             entry.shared = True
+            waiter.look = False
         waiter.lease = entry.uses
         waiter.conn = conn
         return True
@@ -191,9 +192,10 @@ class PoolState(Registry):
             entry = None if conn is None else self.entries.get(id(conn))
             if entry is None:
                 continue  # a hit was quicker, or it was seized
-            if now < entry.use_by and not self.unfit(conn):
+            over = self._over(entry, now)
+            if over is None and not self.unfit(conn):
                 return conn
-            self._discard(conn, "unfit", doomed)
+            self._discard(conn, over or "unfit", doomed)
         return None
 
     def _own(self, key: Any) -> Any:
@@ -210,7 +212,7 @@ class PoolState(Registry):
     def _offer(self, now: float, coming: int) -> None:
         """Issue a ticket for every waiter for whom no connection is under way, while there is room."""
         wanted = len(self.waiters) - len(self.tickets) - coming
-        if wanted <= 0 or not self.may_connect():
+        if wanted <= 0 or not self.may_connect(now, patient=False):  # before any look at each of them
             return
         for waiter in list(self.waiters):
             if self.hurry(waiter, now):
@@ -222,7 +224,10 @@ class PoolState(Registry):
     def hurry(self, waiter: Waiter, now: float) -> bool:
         """Issue a ticket for *waiter*, if it has none under way and there is room."""
         under_way = waiter.ticket is not None and waiter.ticket.ref in self.tickets
-        if under_way or waiter.conn is not None or waiter.error is not None or not self.may_connect():
+        if under_way or waiter.conn is not None or waiter.error is not None:
             return False
-        waiter.ticket = self.issue(now, waiter.place)
+        ticket = self.try_issue(now, waiter.place, waiter.patient, waiter.since)
+        if ticket is None:
+            return False
+        waiter.ticket = ticket
         return True

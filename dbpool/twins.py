@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
+from dbpool.clock import uptime
 from dbpool.config import PoolConfig, sizes
 from dbpool.listener import tell
 from dbpool.shell import Shell
@@ -92,7 +92,7 @@ class Twin(Shell[Any]):
         if close or self._config.idle_timeout != 0 or state.waiters or len(state.idle) < state.minconn:
             super()._finish(conn, entry, close)
         else:
-            tell(self._config.listener, "released", self, conn, monotonic() - entry.since)
+            tell(self._config.listener, "released", self, conn, uptime() - entry.since)
             self._dismiss(conn, "surplus")
 
     # ---- what can be set --------------------------------------------------------------------------------------------

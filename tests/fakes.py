@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import ExitStack, contextmanager
 from operator import attrgetter
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
+from unittest.mock import patch
 
 from dbpool import Connector, PoolListener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
 
@@ -19,6 +25,10 @@ class OperationalError(Error):
     """The fake server's fault."""
 
 
+class ReadOnlyError(OperationalError):
+    """The fake server takes no writes."""
+
+
 class FakeConnection:
     """Open, in a transaction or closed; counts what is done to it."""
 
@@ -28,6 +38,9 @@ class FakeConnection:
         self.color = "white"  # an attribute that reset="clean" restores
         self.commits = self.rollbacks = self.closes = 0
         self.fail_rollback = False
+        self.pings = 0
+        self.mute = False  # True: the server does not answer any more
+        self.writable: bool | None = None  # what the server says when it is asked
 
     def __repr__(self) -> str:
         return f"<FakeConnection {self.number}>"
@@ -52,6 +65,11 @@ class FakeConnection:
             self.status = UNKNOWN
         self._end()
 
+    def ping(self) -> None:
+        self.pings += 1
+        if self.mute or self.closed:
+            raise OperationalError("server does not answer")
+
     def _end(self) -> None:
         if self.closed:
             raise OperationalError("server closed the connection")
@@ -67,6 +85,7 @@ class FakeConnector(Connector):
 
     error = Error
     attributes = ("color",)
+    hangs = False  # so that no test starts threads unless it wants to
 
     def __init__(self, connect: Callable[..., Any] | None = None) -> None:
         super().__init__(connect or FakeDriver().connect)
@@ -86,12 +105,29 @@ class FakeConnector(Connector):
     def rollback(self, conn: Any) -> None:
         conn.rollback()
 
+    def ping(self, conn: Any) -> None:
+        conn.ping()
+
+    def is_writable(self, conn: Any) -> bool | None:
+        conn.ping()
+        return conn.writable  # type: ignore[no-any-return]
+
+    def is_read_only(self, conn: Any, error: BaseException) -> bool:
+        return isinstance(error, ReadOnlyError)
+
+    def refusal(self, error: BaseException) -> str | None:
+        return getattr(error, "refusal", None)
+
 
 class FakeDriver:
-    """Its connect() fails for the numbers in *fail_on*; while ``gate`` is clear it waits. Thread-safe."""
+    """Its connect() fails for the numbers in *fail_on*; while ``gate`` is clear it waits. Thread-safe.
+
+    While *refusal* is "transient" or "permanent", it refuses everybody, as a server does.
+    """
 
     def __init__(self, fail_on: set[int] | None = None) -> None:
         self.fail_on = fail_on or set()
+        self.refusal: str | None = None
         self.made: list[FakeConnection] = []  # keeps them alive, unless keep is False
         self.calls = 0
         self.keep = True
@@ -106,6 +142,10 @@ class FakeDriver:
         assert self.gate.wait(30), "the test never opened the gate"
         if number in self.fail_on:
             raise OperationalError(f"connect {number} refused")
+        if self.refusal is not None:
+            error = OperationalError(f"connect {number}: the server refuses everybody")
+            error.refusal = self.refusal  # type: ignore[attr-defined]
+            raise error
         conn = FakeConnection(number)
         if self.keep:
             self.made.append(conn)
@@ -114,6 +154,42 @@ class FakeDriver:
     @property
     def open(self) -> list[FakeConnection]:
         return [conn for conn in self.made if not conn.closed]
+
+
+@contextmanager
+def clock_replaced(clock: Callable[[], float]) -> Iterator[None]:
+    """Have *clock* be what every module of the package asks for the time, but for the housekeeper, which sleeps."""
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("dbpool.") and hasattr(module, "uptime") and name != "dbpool.housekeeper":
+                stack.enter_context(patch.object(module, "uptime", clock))
+        yield
+
+
+class NoHousekeeper:
+    """Stands for the housekeeper where nothing may happen but what the test does."""
+
+    running = begun = False
+
+    def watch(self, pool: Any, entry: Any) -> None:
+        pass
+
+    def sweep(self, pool: Any, when: float) -> None:
+        pass
+
+    def leave(self, pool: Any) -> None:
+        pass
+
+
+@contextmanager
+def no_housekeeper() -> Iterator[None]:
+    """Have no pool find the housekeeper."""
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            ours = name.startswith("dbpool.") and name not in ("dbpool.housekeeper", "dbpool.bounded")
+            if ours and hasattr(module, "housekeeper"):
+                stack.enter_context(patch.object(module, "housekeeper", NoHousekeeper()))
+        yield
 
 
 class Recorder(PoolListener):

@@ -22,21 +22,24 @@ class Connector:
     Pass one as ``connect=`` to pool whatever has a connect and a close, or subclass it.
 
     Parameters: *connect*, a callable that returns a connection; *close*, called with one (default: its ``close``
-    method); *reset*, called with one when it comes back (default: nothing); *error*, the driver's base Error.
+    method); *reset*, called with one when it comes back (default: nothing); *ping*, called with one that was not used
+    for some time, and raises if it is of no use any more (default: nothing); *error*, the driver's base Error.
     """
 
     error: type[BaseException] | None = None
     attributes: tuple[str, ...] = ()  # restored by reset="clean"
     levels: frozenset[str] = frozenset(("none", "rollback", "commit", "clean"))
+    hangs = True  # a call may wait for a peer without end, also where there is no descriptor to end it by
 
     def __init__(
         self, connect: Callable[..., Any] | None = None, *, close: Callable[[Any], Any] | None = None,
-        reset: Callable[[Any], Any] | None = None, error: type[BaseException] | None = None,
+        reset: Callable[[Any], Any] | None = None, ping: Callable[[Any], Any] | None = None,
+        error: type[BaseException] | None = None,
     ) -> None:  # fmt: skip
-        for name, value in (("connect", connect), ("close", close), ("reset", reset)):
+        for name, value in (("connect", connect), ("close", close), ("reset", reset), ("ping", ping)):
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable, not {value!r}")
-        self._connect, self._close, self._reset = connect, close, reset
+        self._connect, self._close, self._reset, self._ping = connect, close, reset, ping
         if error is not None:
             self.error = error
 
@@ -77,6 +80,35 @@ class Connector:
         """Make *conn* fit for its next user; return None, or another to pool instead. Raise to have it closed."""
         return None if self._reset is None else self._reset(conn)
 
+    def ping(self, conn: Any) -> None:
+        """Ask the peer for an answer, in one round trip that leaves nothing behind; raise if there is none."""
+        if self._ping is not None:
+            self._ping(conn)
+
+    def is_writable(self, conn: Any) -> bool | None:
+        """Ask whether the server takes writes: a ping, too. None: it has no such notion."""
+        return self.ping(conn)  # type: ignore[func-returns-value]
+
+    def is_busy(self, conn: Any) -> bool:
+        """Tell from local knowledge whether another thread is using *conn* just now."""
+        return False
+
+    def is_lost(self, conn: Any) -> bool:
+        """Tell from local knowledge whether *conn* was lost, rather than closed by its user."""
+        return False
+
+    def is_read_only(self, conn: Any, error: BaseException) -> bool:
+        """True if *error* means that the server takes no writes, and that not because *conn* was told so."""
+        return False
+
+    def refusal(self, error: BaseException) -> str | None:
+        """Say what an error of connect means.
+
+        "transient": try again later; "permanent": that would not help. Either way the server refuses everybody. None:
+        it is the caller's own.
+        """
+        return None
+
     def fileno(self, conn: Any) -> int | None:
         """Return the descriptor of the connection's socket, or None if it has none or does not tell."""
         try:
@@ -108,8 +140,8 @@ class Connector:
             if getattr(conn, name) != value:
                 setattr(conn, name, value)
 
-    def adapt(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the keywords for connect with what pooling needs added."""
+    def adapt(self, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float | None) -> dict[str, Any]:
+        """Return the keywords for connect with what pooling needs added; it may take so many *seconds*."""
         return kwargs
 
 
@@ -125,6 +157,18 @@ class DbapiConnector(Connector):
         elif level != "none":
             conn.rollback()
         return super().reset(conn, level)
+
+    def ping(self, conn: Any) -> None:
+        if self._ping is not None:
+            self._ping(conn)
+            return
+        cursor = conn.cursor()
+        try:
+            cursor.execute("SELECT 1")
+            cursor.fetchall()
+        finally:
+            cursor.close()
+        conn.rollback()
 
     def commit(self, conn: Any) -> None:
         conn.commit()

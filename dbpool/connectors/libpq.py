@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from operator import attrgetter
 from typing import Any, Callable
@@ -9,12 +11,33 @@ from typing import Any, Callable
 from dbpool.connectors.base import Connector
 
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)  # libpq's PQtransactionStatus; UNKNOWN once closed
+TUPLES_OK = 2  # libpq's PGRES_TUPLES_OK
+READ_ONLY = "25006"  # SQLSTATE read_only_sql_transaction
+WRITABLE_QUERY = "SHOW transaction_read_only"  # "on" also on a standby; known in all of KingbaseES's modes
+# The drivers give a failed connect no SQLSTATE: what it means is told by its text, in the languages of the servers that
+# refuse (28P01, 28000, 3D000; an unknown host; a certificate). Any other refusal is taken to pass.
+PERMANENT = re.compile(
+    r"authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|not permitted to log in"
+    r"|could not translate host name|failed to resolve host|certificate|does not support SSL|invalid connection option"
+    r"|认证失败|不存在|没有用于|不允许登录|无法将主机名",
+    re.IGNORECASE,
+)
+PASSING = re.compile(r"temporary failure in name resolution|try again", re.IGNORECASE)
+# The hosts of a DSN: host=a,b and postgresql://user:password@a:1,b:2/
+HOSTS = re.compile(r"""\bhost(?:addr)?\s*=\s*'?([^\s'&]+)|://(?:[^/@]*@)?([^/?]+,[^/?]+)""")
+LEAST_SECONDS = 2  # what libpq rounds a shorter connect_timeout up to
+
+
+def _hosts_in(args: tuple[Any, ...]) -> list[str]:
+    return ["", *("".join(found) for arg in args if isinstance(arg, str) for found in HOSTS.findall(arg))]
 
 
 class LibpqConnector(Connector):
     """What they have in common: a transaction status that costs no round trip, and tells of a closed connection too."""
 
     levels = frozenset(("none", "rollback", "commit", "clean", "session"))
+    hangs = False  # what has no descriptor any more is closed
+    operational: type[BaseException]  # the driver's OperationalError
 
     def status(self, conn: Any) -> int:
         raise NotImplementedError
@@ -31,6 +54,34 @@ class LibpqConnector(Connector):
             self._discard_all(conn)
         return None
 
+    def is_busy(self, conn: Any) -> bool:
+        return self.status(conn) == ACTIVE
+
+    def is_read_only(self, conn: Any, error: BaseException) -> bool:
+        state = next((getattr(error, name) for name in ("sqlstate", "pgcode", "kbcode") if hasattr(error, name)), None)
+        return state == READ_ONLY and not self._is_told_read_only(conn)
+
+    def _is_told_read_only(self, conn: Any) -> bool:
+        raise NotImplementedError
+
+    def refusal(self, error: BaseException) -> str | None:
+        if not isinstance(error, self.operational):
+            return None
+        text = str(error)
+        return "permanent" if PERMANENT.search(text) and not PASSING.search(text) else "transient"
+
+    def adapt(self, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float | None) -> dict[str, Any]:
+        """Give each of several hosts its part of the time: libpq would wait for the first one without end."""
+        hosts = 1 + max(each.count(",") for each in [*_hosts_in(args), str(kwargs.get("host", ""))])
+        told = (
+            "connect_timeout" in kwargs
+            or any("connect_timeout" in str(arg) for arg in args)
+            or "PGCONNECT_TIMEOUT" in os.environ
+        )
+        if hosts > 1 and seconds is not None and not told:
+            return {**kwargs, "connect_timeout": max(LEAST_SECONDS, int(seconds / hosts))}
+        return kwargs
+
     def _discard_all(self, conn: Any) -> None:
         conn.autocommit = True  # DISCARD ALL refuses to run in a transaction
         with conn.cursor() as cursor:
@@ -46,7 +97,8 @@ class Psycopg2Connector(LibpqConnector):
     def __init__(self) -> None:
         super().__init__()
         driver: Any = sys.modules[self.module]
-        self.error = driver.Error
+        self.error, self.operational = driver.Error, driver.OperationalError
+        self._cursor = driver.extensions.cursor
         # The C methods themselves, unbound. The status: IDLE is 0, whatever else wants a second look.
         connection = driver.extensions.connection
         self.unfit = self.dirty = self.status = connection.get_transaction_status  # type: ignore[method-assign]
@@ -69,6 +121,36 @@ class Psycopg2Connector(LibpqConnector):
             )
 
         return changed
+
+    def ping(self, conn: Any) -> None:
+        self._ask(conn, "SELECT 1")
+
+    def is_writable(self, conn: Any) -> bool | None:
+        return bool(self._ask(conn, WRITABLE_QUERY) == "off")
+
+    def _ask(self, conn: Any, query: str) -> Any:
+        """Run *query* in no transaction: then it is one round trip, not three."""
+        told = (conn.isolation_level, conn.readonly, conn.deferrable) != (None, None, None)
+        # Once something was told of transactions, psycopg2 tells the server when autocommit is left.
+        alone = not conn.autocommit and not told
+        if alone:
+            conn.autocommit = True
+        try:
+            with self._cursor(conn) as cursor:
+                cursor.execute(query)
+                return cursor.fetchone()[0]
+        finally:
+            if not conn.closed:
+                if alone:
+                    conn.autocommit = False
+                elif not conn.autocommit:
+                    conn.rollback()
+
+    def is_lost(self, conn: Any) -> bool:
+        return bool(conn.closed == 2)
+
+    def _is_told_read_only(self, conn: Any) -> bool:
+        return bool(conn.readonly)
 
     def _discard_all(self, conn: Any) -> None:
         super()._discard_all(conn)
@@ -98,7 +180,8 @@ class Psycopg3Connector(LibpqConnector):
 
     def __init__(self) -> None:
         super().__init__()
-        self.error = sys.modules["psycopg"].Error
+        driver: Any = sys.modules["psycopg"]
+        self.error, self.operational = driver.Error, driver.OperationalError
         status = attrgetter("pgconn.transaction_status")
         self.unfit = self.dirty = self.status = status  # type: ignore[method-assign,assignment]
         self.gone = attrgetter("closed")  # type: ignore[method-assign,assignment]
@@ -108,3 +191,22 @@ class Psycopg3Connector(LibpqConnector):
 
     def rollback(self, conn: Any) -> None:
         conn.rollback()
+
+    def ping(self, conn: Any) -> None:
+        self._ask(conn, b"SELECT 1")
+
+    def is_writable(self, conn: Any) -> bool | None:
+        return bool(self._ask(conn, WRITABLE_QUERY.encode()) == b"off")
+
+    def _ask(self, conn: Any, query: bytes) -> Any:
+        """Ask through libpq itself: one round trip, no transaction, no prepared statement, no row factory."""
+        result = conn.pgconn.exec_(query)
+        if result.status != TUPLES_OK:
+            raise self.operational(conn.pgconn.error_message.decode(errors="replace").strip() or "no answer")
+        return result.get_value(0, 0)
+
+    def is_lost(self, conn: Any) -> bool:
+        return bool(conn.broken)
+
+    def _is_told_read_only(self, conn: Any) -> bool:
+        return bool(conn.read_only)

@@ -16,6 +16,7 @@ class SqliteConnector(Connector):
     """The standard library's sqlite3."""
 
     error = sqlite3.Error
+    hangs = False
     attributes: tuple[str, ...] = ("isolation_level", "row_factory", "text_factory")
     if hasattr(sqlite3.Connection, "autocommit"):  # from Python 3.12
         attributes += ("autocommit",)  # pragma: no cover (3.9 to 3.11)
@@ -41,6 +42,9 @@ class SqliteConnector(Connector):
                 self.rollback(conn)
         return None
 
+    def ping(self, conn: Any) -> None:
+        conn.execute("SELECT 1").close()
+
     def commit(self, conn: Any) -> None:
         conn.commit()
 
@@ -51,6 +55,6 @@ class SqliteConnector(Connector):
         else:
             conn.rollback()
 
-    def adapt(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def adapt(self, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float | None) -> dict[str, Any]:
         # A pooled connection has one holder at a time, whichever thread that is.
         return {"check_same_thread": False, "factory": PooledConnection, **kwargs}

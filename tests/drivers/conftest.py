@@ -11,7 +11,7 @@ import pytest
 from clusters import new_cluster
 from servers import import_or_skip
 
-from dbpool import ThreadedConnectionPool
+from dbpool import PersistentConnectionPool, SimpleConnectionPool, ThreadedConnectionPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +86,15 @@ class Psycopg3(Psycopg2):
 
 
 POSTGRES = {"psycopg2": Psycopg2, "ksycopg2": Ksycopg2, "psycopg": Psycopg3}
+
+
+@pytest.fixture(
+    params=[SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool],
+    ids=["Simple", "Threaded", "Persistent"],
+)
+def kind(request: pytest.FixtureRequest) -> Any:
+    """Each class."""
+    return request.param
 
 
 @pytest.fixture(params=["sqlite3", *POSTGRES])

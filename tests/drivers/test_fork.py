@@ -9,11 +9,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from forking import IN_CHILD
 
 HERE = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-HEAD = """
-import gc, multiprocessing, os, sys, threading, warnings, {driver} as driver
+HEAD = (
+    IN_CHILD
+    + """
+import multiprocessing, threading, warnings, {driver} as driver
 warnings.filterwarnings("ignore", message=".*was deleted while still open")  # psycopg 3 says so at the end
 from dbpool import PersistentConnectionPool, PoolError, SimpleConnectionPool, ThreadedConnectionPool
 
@@ -22,21 +25,9 @@ def ask(conn, query="SELECT pg_backend_pid()"):
     cursor.execute(query)
     return cursor.fetchone()[0]
 
-def in_child(work):
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-            gc.collect()
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        sys.exit(0)  # with all that an interpreter does at its end
-    assert os.waitpid(pid, 0)[1] == 0, "the child failed"
-
 pool = {kind}(0, 3, {dsn!r}, connect=driver, config={{"timeout": 20}})
 """
+)
 
 
 @pytest.fixture(params=["ThreadedConnectionPool", "SimpleConnectionPool"])
@@ -158,3 +149,59 @@ def test_workers_of_multiprocessing_share_a_pool_made_before(run):
     assert first not in {pid for pid, _ in found}
     assert work(1)[0] == first
     """)
+
+
+def test_a_fork_does_not_end_what_another_threads_proxy_has_under_way(run):
+    """The child frees what other threads have in their local storage, before anybody there can know of the fork."""
+    run(
+        """
+        kept, begun, forked, said = threading.local(), threading.Event(), threading.Event(), []
+
+        def work():
+            kept.conn = pool.connect()
+            kept.conn.cursor().execute("CREATE TEMP TABLE mine AS SELECT 1 AS a")
+            begun.set()
+            forked.wait()
+            said.append(ask(kept.conn, "SELECT count(*) FROM mine"))  # gone, had it been rolled back
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        begun.wait()
+        in_child(lambda: None)
+        forked.set()
+        thread.join()
+        assert said == [1], said
+        """,
+        "ThreadedConnectionPool",
+    )
+
+
+def test_a_callback_that_forks_while_a_connection_is_opened_does_not_end_it(run):
+    run(
+        """
+        from dbpool import PoolListener
+
+        class Forking(PoolListener):
+            forked = False
+
+            def connected(self, pool, conn, seconds):
+                if not Forking.forked:
+                    Forking.forked = True
+                    pid = os.fork()
+                    if not pid:
+                        return
+                    assert os.waitpid(pid, 0)[1] == 0, "the child failed"
+
+        parent = os.getpid()
+        pool = type(pool)(0, 1, *pool._args, connect=driver, config={"listener": Forking(), "timeout": 5})
+        try:
+            conn = pool.getconn()
+        except BaseException:
+            if os.getpid() == parent:
+                raise
+        if os.getpid() != parent:
+            gc.collect()
+            os._exit(0)
+        assert ask(conn)
+        """,
+    )

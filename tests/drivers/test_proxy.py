@@ -11,15 +11,7 @@ import pytest
 from servers import import_or_skip
 from unit.checks import adds_up, lease_all
 
-from dbpool import PersistentConnectionPool, PoolError, SimpleConnectionPool, ThreadedConnectionPool
-
-KINDS = [SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool]
-
-
-@pytest.fixture(params=KINDS, ids=["Simple", "Threaded", "Persistent"])
-def kind(request):
-    """Each class."""
-    return request.param
+from dbpool import PoolError
 
 
 @pytest.fixture

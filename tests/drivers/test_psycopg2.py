@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from importlib import import_module
 
 import pytest
-from unit.checks import adds_up, lease_all
+from asking import ask, tell
+from unit.checks import adds_up
 from unit.threads import Caller, eventually
 
-from dbpool import PersistentConnectionPool, SimpleConnectionPool, ThreadedConnectionPool
-
-KINDS = [SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool]
-
-
-@pytest.fixture(params=KINDS, ids=["Simple", "Threaded", "Persistent"])
-def kind(request):
-    """Each class."""
-    return request.param
-
-
-def ask(conn, query):
-    """Return the first value of the first row."""
-    with conn.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchone()[0]
-
-
-def tell(conn, *statements):
-    with conn.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
+from dbpool import ThreadedConnectionPool
 
 
 def run_block(pool, *steps):
@@ -65,6 +44,16 @@ TRACES = {
     "a cursor": (
         "DECLARE mine CURSOR WITH HOLD FOR SELECT 1",
         "SELECT count(*) > 0 FROM pg_cursors WHERE is_holdable AND name = 'mine'",
+    ),
+    "another role": ("SET ROLE pg_monitor", "SELECT current_user = 'pg_monitor'"),
+    "a time-out": ("SET statement_timeout = '7min'", "SELECT current_setting('statement_timeout') = '7min'"),
+    "what transactions are like": (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SELECT current_setting('default_transaction_isolation') = 'serializable'",
+    ),
+    "a sequence's last value": (
+        "CREATE TEMP SEQUENCE mine; SELECT nextval('mine')",
+        "SELECT to_regclass('pg_temp.mine') IS NOT NULL AND lastval() = 1",
     ),
 }
 
@@ -230,107 +219,3 @@ def test_the_slot_of_a_killed_backend_goes_to_who_waits(postgres):
         again = waiter.result()
         assert ask(again, "SELECT 1") == 1
         pool.putconn(again)
-
-
-# ---- a server that cannot be reached -----------------------------------------------------------------------
-
-
-def dsn_of(cluster, **changed):
-    """Return the cluster's TCP DSN with some of its words changed."""
-    words = dict(word.split("=", 1) for word in cluster.tcp_dsn.split())
-    return " ".join(f"{name}={value}" for name, value in {**words, **changed}.items())
-
-
-UNREACHABLE = {
-    "wrong password": ({"password": "hunter2"}, "password authentication failed"),
-    "unknown database": ({"dbname": "nowhere"}, "does not exist"),
-    "unknown user": ({"user": "nobody_here"}, "nobody_here"),
-    "host not resolved": ({"host": "no-such-host.invalid"}, "could not translate|resolve"),
-    "refused port": ({"port": "1"}, "refused"),
-}
-
-
-@pytest.mark.parametrize("case", UNREACHABLE)
-@pytest.mark.parametrize("minconn", [0, 2], ids=["getconn", "constructor"])
-def test_what_cannot_be_reached_is_the_drivers_own_error_at_once(tcp, kind, caplog, case, minconn):
-    import psycopg2
-
-    changed, text = UNREACHABLE[case]
-    secret = changed.get("password", tcp.installation.password)
-    dsn, started = dsn_of(tcp, **changed), time.monotonic()
-    with pytest.raises(psycopg2.OperationalError, match=text) as caught:
-        kind(minconn, 2, dsn, config={"timeout": 60, "connect_timeout": 60}).getconn()
-    assert time.monotonic() - started < 30
-    assert type(caught.value) is psycopg2.OperationalError
-    assert secret not in str(caught.value) + repr(caught.value) + caplog.text
-
-
-@pytest.mark.parametrize("case", UNREACHABLE)
-def test_a_pool_that_could_not_reach_its_server_has_lost_no_slot(tcp, kind, case):
-    import psycopg2
-
-    changed, _ = UNREACHABLE[case]
-    reachable = []
-    pool = kind(0, 2, lambda: dsn_of(tcp, **({} if reachable else changed)))
-    for _ in range(3):
-        with pytest.raises(psycopg2.OperationalError):
-            pool.getconn()
-    assert (pool.stats().size, pool.stats().connect_errors) == (0, 3)
-    reachable.append(True)
-    lease_all(pool)
-    pool.close()
-
-
-def test_a_time_out_after_a_wrong_password_tells_the_cause_but_not_the_password(tcp):
-    import psycopg2
-
-    words = [{}, {"password": "hunter2"}]
-    pool = ThreadedConnectionPool(0, 2, lambda: dsn_of(tcp, **words.pop(0)))
-    conn = pool.getconn()
-    with pytest.raises(psycopg2.OperationalError):
-        pool.getconn()
-    pool.resize(0, 1)
-    with pytest.raises(psycopg2.Error, match="exhausted") as caught:
-        pool.getconn(timeout=0)
-    assert "password authentication failed" in str(caught.value.__cause__)
-    assert "hunter2" not in str(caught.value) + str(caught.value.__cause__) + repr(pool) + repr(vars(pool))
-    pool.putconn(conn)
-    pool.close()
-
-
-def test_psycopg2_is_the_default_and_looked_up_each_time(tcp, kind, monkeypatch):
-    import psycopg2
-
-    pool, real, seen = kind(0, 1, tcp.tcp_dsn), psycopg2.connect, []
-    monkeypatch.setattr(psycopg2, "connect", lambda *args, **kwargs: seen.append(args) or real(*args, **kwargs))
-    pool.putconn(pool.getconn())
-    assert seen == [(tcp.tcp_dsn,)]
-    pool.close()
-
-
-def test_a_dict_is_taken_as_keywords(tcp, kind):
-    words = dict(word.split("=", 1) for word in tcp.tcp_dsn.split())
-    with kind(1, 1, words) as pool, pool.connection() as conn:
-        assert ask(conn, "SELECT 1") == 1
-
-
-def test_the_server_never_sees_more_than_maxconn(tcp):
-    """Not even while connections are closed and replaced all the time: but for backends that are on their way out.
-
-    libpq's close() does not wait for the backend to exit, which takes a moment on a busy machine. That a slot is held
-    until close() has returned is tested with a server that counts exactly, under tests/schedules.
-    """
-    with ThreadedConnectionPool(0, 3, tcp.tcp_dsn, application_name="counted") as pool:
-
-        def work():
-            for _ in range(10):
-                pool.putconn(pool.getconn(timeout=30), close=True)
-
-        with closing(__import__("psycopg2").connect(tcp.tcp_dsn)) as watcher:
-            watcher.autocommit = True
-            callers, most = [Caller(work) for _ in range(8)], 0
-            while not all(caller.ended for caller in callers):
-                most = max(most, ask(watcher, "SELECT count(*) FROM pg_stat_activity WHERE application_name='counted'"))
-        for caller in callers:
-            caller.result()
-        assert 1 <= most <= 3 + 3

@@ -3,82 +3,22 @@
 from __future__ import annotations
 
 import _thread
-import os
-import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from fakes import FakeConnection, FakeConnector
 
 from dbpool import PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
 
-from .bounded import Deadlock, run_bounded, wait_until
+from .bounded import run_bounded, wait_until
+from .pools import MAXCONN, PATIENCE, STEP, all_slots_back, check, leased, pool_of
 from .sweep import SlotsLost, sweep
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-pytestmark = [pytest.mark.interrupts, pytest.mark.filterwarnings("ignore::ResourceWarning")]
-MAXCONN = 2
-PATIENCE = 10.0 if sys.version_info >= (3, 10) else 1.0  # seconds; on 3.9 many a pool is dead, and is only counted
-# On 3.9 an interrupt can strike before nearly every instruction.
-STEP = 1 if sys.version_info >= (3, 10) or os.environ.get("DBPOOL_NIGHTLY") == "1" else 7
-
-
-@pytest.fixture(autouse=True)
-def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The handlers of logging take their locks in Python code: an interrupt there breaks logging, not the pool."""
-    monkeypatch.setattr("dbpool.logs._write", lambda *args, **more: None)
-    monkeypatch.setattr("dbpool.pool.HEARTBEAT", 0.05)  # who is not woken, because the waker was cut off, looks soon
-
-
-def pool_of(kind: Any = ThreadedConnectionPool, idle: int = MAXCONN, **options: Any) -> Callable[[], Any]:
-    """Return a function that makes a pool with so many idle connections."""
-
-    def make() -> Any:
-        # No FakeDriver: its locks are Python code, which an interrupt can break.
-        return kind(idle, MAXCONN, connect=FakeConnector(lambda: FakeConnection(1)), config=options)
-
-    return make
-
-
-def leased(make: Callable[[], Any], count: int = 1) -> Callable[[], Any]:
-    """Return a function that makes a pool of which *count* connections are leased already."""
-
-    def made() -> Any:
-        pool = make()
-        pool.held = [pool.getconn() for _ in range(count)]
-        return pool
-
-    return made
-
-
-def all_slots_back(pool: Any) -> None:
-    """As many as maxconn can be leased at once; what the interrupted caller still had counts as given up."""
-    pool.held = None
-
-    def lease_all() -> None:
-        pool.resize(0, MAXCONN)  # an interrupted resize may have happened or not
-        conn = pool._state.keyed.get("key")
-        if conn is not None:  # a keyed lease outlives its caller: the same key finds it again
-            pool.putconn(conn, "key")
-            conn = None
-        conns = [pool.getconn(timeout=3) for _ in range(MAXCONN)]
-        if len({id(conn) for conn in conns}) != MAXCONN:
-            raise SlotsLost("a connection has two holders")
-        for conn in conns:
-            pool.putconn(conn)
-
-    try:
-        run_bounded(lease_all, PATIENCE)
-    except Deadlock:
-        raise
-    except Exception as exc:
-        raise SlotsLost(f"{type(exc).__name__}: {exc}") from None
-    state = pool._state
-    if len(state.entries) > MAXCONN or state.leases or state.keyed or state.tickets or list(state.waiters):
-        raise SlotsLost(f"left over: {pool!r}")
+pytestmark = [
+    pytest.mark.interrupts,
+    pytest.mark.usefixtures("silent"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
 def closed_or_whole(pool: Any) -> None:
@@ -161,17 +101,6 @@ UNCONTENDED = {
     "resize()": (leased(pool_of()), resize),
 }
 CLOSING = {"close()": (pool_of(), close), "closeall() with leases": (leased(pool_of()), closeall)}
-
-
-def check(report: Any) -> None:
-    """From 3.10 on nothing may be lost. 3.9 has two unsafe points in each ``with lock``: counted and printed."""
-    print(report.table())
-    assert report.points > 0
-    assert not report.swallowed, report.where()
-    assert not report.replaced, report.where()
-    if sys.version_info >= (3, 10):
-        assert not report.lost, report.where()
-        assert not report.deadlocks, report.where()
 
 
 @pytest.mark.parametrize("name", UNCONTENDED)

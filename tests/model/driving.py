@@ -250,7 +250,7 @@ class Driver:
         state = self.state
         assert len(state.waiters) == len(self.model.queue)  # and no place is kept for one that is gone
         assert not (state.waiters and state.idle)
-        assert len(state.waiters) <= len(state.tickets) or not state.may_connect()
+        assert len(state.waiters) <= len(state.tickets) or not state.may_connect(self.now)
         assert all(caller.rings for caller in self.callers if caller.turn not in self.model.queue)
 
     def leave_nothing(self) -> None:

@@ -44,7 +44,7 @@ class SimpleModel(Reference):
     def __init__(self, minconn: int, maxconn: int, config: dict[str, Any]) -> None:
         super().__init__(
             minconn, maxconn, max_overflow=config.get("max_overflow", 0),
-            keep_surplus=config.get("idle_timeout") is None, oldest_first=config.get("idle_order") == "fifo",
+            keep_surplus=config.get("idle_timeout") != 0, oldest_first=config.get("idle_order") == "fifo",
         )  # fmt: skip
         self.max_uses = config.get("max_uses")
         self.uses: dict[int, int] = {}

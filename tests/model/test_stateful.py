@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-import dbpool.shell
+import dbpool.core
 
 from .planted import BUGS, ForgetsAKeyWhenItIsPut, FreesTheSlotBeforeTheClose, LosesTheSlotOfAFailedConnect
 from .simple_machine import SimpleMachine
@@ -64,6 +64,6 @@ def test_a_bug_in_the_state_is_found(bug: Any) -> None:
 
 @pytest.mark.parametrize("bug", [ForgetsAKeyWhenItIsPut, FreesTheSlotBeforeTheClose, LosesTheSlotOfAFailedConnect])
 def test_a_bug_is_found_through_the_public_methods(bug: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dbpool.shell, "PoolState", bug)
+    monkeypatch.setattr(dbpool.core, "PoolState", bug)
     machine = type("Planted", (SimpleMachine,), {"examples": 0, "steps": 0})
     print(f"\n{bug.__name__}: {fails(machine)}")

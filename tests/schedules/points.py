@@ -10,12 +10,17 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, Callable
 
 import dbpool.abstract
+import dbpool.connecting
+import dbpool.core
+import dbpool.health
 import dbpool.lease
 import dbpool.pool
 import dbpool.registry
+import dbpool.returning
 import dbpool.semaphore
 import dbpool.shell
 import dbpool.state
+import dbpool.upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +31,12 @@ MODULES = (
     dbpool.abstract,
     dbpool.lease,
     dbpool.shell,
+    dbpool.upkeep,
+    dbpool.returning,
+    dbpool.connecting,
+    dbpool.core,
     dbpool.state,
+    dbpool.health,
     dbpool.registry,
     dbpool.semaphore,
 )

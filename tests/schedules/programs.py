@@ -191,7 +191,7 @@ class Run:
             return
         waiting = len(state.waiters)
         assert not (waiting and state.idle), f"{waiting} wait beside an idle connection"
-        assert waiting <= len(state.tickets) or not state.may_connect(), f"{waiting} wait beside a free slot"
+        assert waiting <= len(state.tickets) or not state.may_connect(0.0), f"{waiting} wait beside a free slot"
         for waiter in list(self.waiters):
             served = waiter.conn is not None or waiter.error is not None
             assert waiter._bell.rings() or not served, "one who was served was not woken"

@@ -8,9 +8,9 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Callable
 from unittest.mock import patch
 
-import dbpool.abstract
+from fakes import clock_replaced, no_housekeeper
+
 import dbpool.pool
-import dbpool.shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def replaced(scheduler: Scheduler) -> Iterator[None]:
     def start_new_thread(work: Callable[..., Any], args: tuple[Any, ...]) -> int:
         return scheduler.spawn(f"helper {len(scheduler.workers) + 1}", work, *args).number
 
-    def monotonic() -> float:
+    def uptime() -> float:
         return scheduler.now
 
     stand_ins = {
@@ -120,9 +120,7 @@ def replaced(scheduler: Scheduler) -> Iterator[None]:
         "allocate_lock": lambda: Bell(scheduler),
         "start_new_thread": start_new_thread,
         "SimpleQueue": QueueType(scheduler),
-        "monotonic": monotonic,
         "_collect": lambda now: None,
     }
-    clocks = [patch.object(module, "monotonic", monotonic) for module in (dbpool.abstract, dbpool.shell)]
-    with patch.multiple(dbpool.pool, **stand_ins), clocks[0], clocks[1]:
+    with patch.multiple(dbpool.pool, **stand_ins), clock_replaced(uptime), no_housekeeper():
         yield

@@ -32,10 +32,10 @@ BUGS = {
         ("todo = Todo()", "todo = Todo(); self.gate = False"),
     ]),
     "who has queued up does not look again": ("dbpool.shell", [
-        ("self._settle()\n                conn = self._await(", "pass\n                conn = self._await("),
+        ("self._settle(aside=waiter.patient)\n                conn = self", "pass\n                conn = self"),
     ]),
-    "a slot is free before its connection is closed": ("dbpool.shell", [
-        ("self._opener.close(conn)\n        finally:",
+    "a slot is free before its connection is closed": ("dbpool.core", [
+        ("in_time = self._opener.close(conn)\n        finally:",
          "self._state.lost.append(entry); self._settle(); self._opener.close(conn)\n        finally:"),
     ]),
     "who is served is not woken": ("dbpool.state", [

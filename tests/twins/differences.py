@@ -44,6 +44,9 @@ DIFFERENCES: dict[str, Difference] = {
     "exhausted_while_another_thread_works": Difference(
         ON_PURPOSE, "who can be served waits for it, up to timeout", (THREADED,)
     ),
+    "server_refuses_for_the_moment": Difference(
+        ON_PURPOSE, "a restart is waited for, up to timeout; the error names the driver's as its cause", (THREADED,)
+    ),
     "kept_idle": Difference(ON_PURPOSE, "up to maxconn stay idle: bursts need not connect anew (#563, #1622)"),
     "which_one_is_kept_idle": Difference(ON_PURPOSE, "all are"),
     "nothing_is_kept_without_minconn": Difference(ON_PURPOSE, "minconn=0 pools too (#563)"),
@@ -57,6 +60,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     # Losses.
     "constructor_fails_half_way": Difference(BUG_FIX, "those that were open are closed, not left to the collector"),
+    "idle_connection_whose_session_ended": Difference(BUG_FIX, "it is looked at before it is handed out (#764, #1082)"),
     "put_when_rollback_fails": Difference(BUG_FIX, "psycopg2 raises, and the slot is lost for good (#62)"),
     "dropped_without_put": Difference(BUG_FIX, "psycopg2 never gets the slot back; here a ResourceWarning tells of it"),
     "idle_connection_closed_behind_the_pools_back": Difference(BUG_FIX, "psycopg2 hands it out (#764, #1082)"),

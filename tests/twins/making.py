@@ -235,6 +235,16 @@ def patched_connect_is_seen(subject):
 
 
 @case
+def server_refuses_for_the_moment(subject):
+    pool = subject.pool(0, 1, **subject.hasty)
+    subject.refuse_from = 1
+    subject.refusal = "FATAL:  the database system is starting up"
+    refused = subject.told(pool.getconn)
+    subject.refuse_from = 1000
+    return refused, len(pool._used), subject.told(pool.getconn)
+
+
+@case
 def connect_fails_when_it_is_needed(subject):
     pool = subject.pool(0, 1)
     subject.refuse_from = 1

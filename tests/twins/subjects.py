@@ -39,11 +39,14 @@ class Subject:
         if driver == "ksycopg2":
             name_socket_for_kingbase(dsn)
         self._config = {} if config is None else {"config": config}
+        # For a case that waits until the time-out.
+        self.hasty: dict[str, Any] = {"config": {"timeout": 0.3}} if module.startswith("dbpool") and not config else {}
         self._pools: list[Any] = []
         self._names: dict[int, str] = {}
         self.opened: list[Any] = []  # also keeps them alive, so that no id is given twice
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []  # the arguments of each connect
         self.refuse_from = 1000  # the number of the first connect that fails
+        self.refusal = "FATAL:  password authentication failed"
         self._really_connect = self.driver.connect
         patch.setattr(self.driver, "connect", self._connect)
 
@@ -51,7 +54,7 @@ class Subject:
         self.calls.append((args, kwargs))
         if len(self.calls) >= self.refuse_from:
             eventually(lambda: len(self.opened) >= self.refuse_from - 1)  # those before it, if any
-            raise self.driver.OperationalError("refused")
+            raise self.driver.OperationalError(self.refusal)
         conn = self._really_connect(*args, **kwargs)
         self.opened.append(conn)
         return conn
@@ -63,7 +66,7 @@ class Subject:
     def pool(self, minconn: Any = 0, maxconn: Any = 2, *args: Any, of: Any = None, **kwargs: Any) -> Any:
         """Return a new pool, of a subclass perhaps, over the DSN if nothing else is given."""
         kind = of or self.pool_class
-        made = kind(minconn, maxconn, *(args or (self.dsn,)), **self._config, **kwargs)
+        made = kind(minconn, maxconn, *(args or (self.dsn,)), **{**self._config, **kwargs})
         self._pools.append(made)
         return made
 

@@ -128,7 +128,7 @@ print(type(pool).__module__, pool._config.timeout, pool._config.idle_timeout)
 """
 
 
-@pytest.mark.parametrize(("strict", "timeout"), [((), "10.0 None"), (("--strict",), "0 0")], ids=["", "strict"])
+@pytest.mark.parametrize(("strict", "timeout"), [((), "10.0 600.0"), (("--strict",), "0 0")], ids=["", "strict"])
 def test_the_pools_are_ours(script, strict, timeout):
     import_or_skip("psycopg2")
     ended = python("-m", "dbpool", "run", *strict, script(USING))
@@ -138,7 +138,7 @@ def test_the_pools_are_ours(script, strict, timeout):
 def test_strict_after_the_script_is_the_scripts(script):
     import_or_skip("psycopg2")
     ended = python("-m", "dbpool", "run", script(USING), "--strict")
-    assert ended == (0, "dbpool.psycopg2 10.0 None\n", "")
+    assert ended == (0, "dbpool.psycopg2 10.0 600.0\n", "")
 
 
 def test_without_drivers_a_script_runs_all_the_same(script):

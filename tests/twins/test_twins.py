@@ -121,7 +121,7 @@ def test_the_pool_of_one_driver_is_not_that_of_the_other():
 
 def test_the_options_that_a_twin_has(twin):
     config = twin.ThreadedConnectionPool(0, 1)._config
-    assert (config.reset, config.timeout, config.idle_timeout) == ("rollback", 10, None)
+    assert (config.reset, config.timeout, config.idle_timeout) == ("rollback", 10, 600)
     assert twin.ThreadedConnectionPool(0, 1, config={"reset": "clean"})._config.reset == "clean"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
-from fakes import FakeConnector, FakeDriver
+from fakes import FakeConnector, FakeDriver, clock_replaced, no_housekeeper
 
 from dbpool import AbstractConnectionPool, SimpleConnectionPool, ThreadedConnectionPool
 
@@ -47,18 +47,23 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """The clock of all pools, which the test sets. Those who wait look at it all the time."""
     clock = Clock()
-    monkeypatch.setattr("dbpool.shell.monotonic", clock)
-    monkeypatch.setattr("dbpool.pool.monotonic", clock)
-    monkeypatch.setattr("dbpool.abstract.monotonic", clock)
     monkeypatch.setattr("dbpool.pool.HEARTBEAT", 0.005)
     monkeypatch.setattr("dbpool.pool._collected", 0.0)  # else it would keep a time of this clock
-    return clock
+    with clock_replaced(clock):
+        yield clock
 
 
 @pytest.fixture
 def heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who wait look by themselves every 5 ms, so that no test waits for a second."""
     monkeypatch.setattr("dbpool.pool.HEARTBEAT", 0.005)
+
+
+@pytest.fixture
+def undisturbed() -> Iterator[None]:
+    """Nothing happens in the background."""
+    with no_housekeeper():
+        yield

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbpool import PoolConfig, PoolListener, SimpleConnectionPool
+from dbpool import Limiter, PoolConfig, PoolListener, SimpleConnectionPool
 from dbpool.config import LEVELS, TIMEOUT_MAX
 
 NAN, INF = float("nan"), float("inf")
@@ -22,6 +22,7 @@ NOT_SECONDS = [True, False, "5", b"5", [5], 5j, Decimal(5), Fraction(1, 2)]
 OUT_OF_RANGE = [NAN, INF, -INF, -1, -0.001, TIMEOUT_MAX * 1.01, 10**9, 10**400]
 NOT_COUNTS = [True, False, 1.0, NAN, INF, "1", b"1", [1], Decimal(1)]
 LISTENER = PoolListener()
+LIMITER = Limiter(3)
 
 
 def optional_count(least: int):
@@ -29,6 +30,12 @@ def optional_count(least: int):
     return [None, least, least + 1, 10**6], [least - 1, -5, -(10**400)], NOT_COUNTS
 
 
+def above_zero():
+    """Return the same of a limit in seconds that may be None."""
+    return [None, 0.1, 10, TIMEOUT_MAX], [*OUT_OF_RANGE, 0, 0.0], NOT_SECONDS
+
+
+SWITCH = ([True, False], [], [None, 0, 1, "yes"])
 # option: (good, ValueError, TypeError)
 OPTIONS = {
     "name": ([None, "", "orders", "订单"], [], [5, b"orders", ["orders"], True]),
@@ -37,16 +44,29 @@ OPTIONS = {
     "start": (["eager", "lazy", "background"], ["EAGER", "", "now", None, 1, [], NAN], []),
     "idle_order": (["lifo", "fifo"], ["LIFO", "", "random", None, 0, {}], []),
     "max_overflow": optional_count(0),
-    "idle_timeout": ([None, 0, 0.0], [*OUT_OF_RANGE, 600], NOT_SECONDS),
+    "idle_timeout": ([None, 0, 0.0, 600], OUT_OF_RANGE, NOT_SECONDS),
+    "max_lifetime": above_zero(),
+    "lifetime_jitter": ([0, 0.0, 0.5, 1], [NAN, INF, -0.1, 1.1, 2], ["0.1", None, True, [0.1]]),
     "max_uses": optional_count(1),
     "reset": (["none", "rollback", "commit", "clean", "session", print], ["Clean", "", "reset", None, 0, []], []),
-    "connect_timeout": ([None, 0.1, 10, TIMEOUT_MAX], [*OUT_OF_RANGE, 0, 0.0], NOT_SECONDS),
+    "check_after": ([None, 0, 0.05, 60], OUT_OF_RANGE, NOT_SECONDS),
+    "ping_after": ([None, 0, 0.5, 60], OUT_OF_RANGE, NOT_SECONDS),
+    "ping_interval": above_zero(),
+    "ping_on_return": SWITCH,
+    "ping_on_connect": SWITCH,
+    "check_timeout": above_zero(),
+    "role": ([None, "read-write", "read-only"], ["READ-WRITE", "", "primary", 1, []], []),
+    "leak_threshold": above_zero(),
+    "trace": SWITCH,
+    "strict": SWITCH,
+    "limiter": ([None, LIMITER], [], [Limiter, 5, "limiter"]),
+    "connect_timeout": above_zero(),
     "connect_attempts": ([1, 2, 100], [0, -1], [None, *NOT_COUNTS]),
     "max_connecting": optional_count(1),
     "on_connect": ([None, print], [], ["print", 5, True, []]),
     "listener": ([None, LISTENER], [], [PoolListener, print, "listener", 5]),
-    "detect_deadlock": ([True, False], [], [None, 0, 1, "yes"]),
-    "background": ([True, False], [], [None, 0, 1, "yes"]),
+    "detect_deadlock": SWITCH,
+    "background": SWITCH,
 }
 GOOD = [(option, value) for option, (good, _, _) in OPTIONS.items() for value in good]
 BAD = [
@@ -163,6 +183,7 @@ def is_word(value: object, words: str) -> bool:
     return isinstance(value, str) and value in words.split()
 
 
+LIMITS = ("max_lifetime", "ping_interval", "check_timeout", "leak_threshold", "connect_timeout")
 RIGHT = {
     "name": lambda v: v is None or isinstance(v, str),
     "timeout": is_seconds,
@@ -170,16 +191,20 @@ RIGHT = {
     "start": lambda v: is_word(v, "eager lazy background"),
     "idle_order": lambda v: is_word(v, "lifo fifo"),
     "max_overflow": lambda v: v is None or is_count(v, 0),
-    "idle_timeout": lambda v: v is None or (is_seconds(v) and v == 0),
+    "idle_timeout": is_seconds,
+    "check_after": is_seconds,
+    "ping_after": is_seconds,
+    **{option: lambda v: is_seconds(v) and v != 0 for option in LIMITS},
+    **{option: lambda v: isinstance(v, bool) for option, values in OPTIONS.items() if values is SWITCH},
+    "lifetime_jitter": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1,
+    "limiter": lambda v: v is None or isinstance(v, Limiter),
+    "role": lambda v: v is None or is_word(v, "read-write read-only"),
     "max_uses": lambda v: v is None or is_count(v, 1),
     "reset": lambda v: callable(v) or is_word(v, "none rollback commit clean session"),
-    "connect_timeout": lambda v: is_seconds(v) and v != 0,
     "connect_attempts": lambda v: is_count(v, 1),
     "max_connecting": lambda v: v is None or is_count(v, 1),
     "on_connect": lambda v: v is None or callable(v),
     "listener": lambda v: v is None or isinstance(v, PoolListener),
-    "detect_deadlock": lambda v: isinstance(v, bool),
-    "background": lambda v: isinstance(v, bool),
 }
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.complex_numbers())
 WORDS = st.sampled_from([*LEVELS, "eager", "lazy", "background", "lifo", "fifo", "0", "nan", "inf", "True"])
@@ -218,3 +243,45 @@ def test_whatever_sizes_a_pool_is_given_they_are_right_or_refused_by_name(mincon
         assert (pool.minconn, pool.maxconn) == (minconn, maxconn)
     else:
         assert "minconn" in refusal or "maxconn" in refusal
+
+
+# ---- from the environment -------------------------------------------------------------------------------------------
+
+
+def from_env(monkeypatch, **variables):
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    return PoolConfig.from_env()
+
+
+def test_options_are_read_from_the_environment(monkeypatch):
+    config = from_env(
+        monkeypatch, DBPOOL_TIMEOUT="2.5", DBPOOL_MAX_WAITING="7", DBPOOL_IDLE_TIMEOUT="none", DBPOOL_RESET="rollback",
+        DBPOOL_TRACE="on", DBPOOL_BACKGROUND="False", DBPOOL_NAME="订单", DBPOOL_DSN="dbname=x",
+    )  # fmt: skip
+    assert config == PoolConfig(
+        timeout=2.5, max_waiting=7, idle_timeout=None, reset="rollback", trace=True, background=False, name="订单"
+    )
+
+
+def test_the_environment_goes_before_what_the_program_says(monkeypatch):
+    monkeypatch.setenv("APP_TIMEOUT", "3")
+    assert PoolConfig.from_env("APP_", timeout=5, max_uses=2) == PoolConfig(timeout=3, max_uses=2)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("DBPOOL_TIMEOUT", "soon"), ("DBPOOL_MAX_USES", "1.5"), ("DBPOOL_TRACE", "maybe"), ("DBPOOL_LISTENER", "x"),
+        ("DBPOOL_LIFETIME_JITTER", "none"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable(monkeypatch, variable, text):
+    with pytest.raises(ValueError, match=variable) as caught:
+        from_env(monkeypatch, **{variable: text})
+    assert text not in str(caught.value).replace(variable, "") or text == "x"
+
+
+def test_a_value_that_is_no_value_of_the_option_is_refused_by_the_options_name(monkeypatch):
+    with pytest.raises(ValueError, match="timeout"):
+        from_env(monkeypatch, DBPOOL_TIMEOUT="-1")

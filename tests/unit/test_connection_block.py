@@ -338,3 +338,19 @@ def test_a_block_on_a_key_whose_lease_ends_just_after_begins_another(make):
         assert again is conn
         assert pool.stats().used == 1
     assert (pool.stats().idle, pool.stats().used) == (1, 0)
+
+
+def test_an_interrupted_rollback_has_the_connection_closed(make, kind, monkeypatch):
+    """A deadline of it may still be under way."""
+    pool = make(kind, 0, 1)
+
+    def interrupted(conn):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool._opener.connector, "rollback", interrupted)
+    with pytest.raises(KeyboardInterrupt), pool.connection() as conn:
+        raise ValueError
+    del conn
+    monkeypatch.undo()
+    assert pool.getconn(timeout=5 if kind is ThreadedConnectionPool else 0) is not None
+    assert pool.stats().opened == 2

@@ -111,6 +111,43 @@ assert told, told
     subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
 
 
+def test_a_producer_may_wait_while_workers_hold_its_connections_and_put_them_back():
+    script = """
+import threading, queue
+from dbpool import ThreadedConnectionPool
+
+class Connection:
+    def close(self): pass
+
+pool = ThreadedConnectionPool(0, 2, connect=Connection, config={"timeout": 60})
+given = queue.SimpleQueue()
+
+def work():
+    while True:
+        conn = given.get()
+        if conn is None:
+            return
+        while not pool._state.waiters and not done.is_set():
+            pass  # put it only once the producer waits
+        pool.putconn(conn)
+
+done = threading.Event()
+workers = [threading.Thread(target=work) for _ in range(2)]
+for worker in workers:
+    worker.start()
+for _ in range(300):
+    given.put(pool.getconn())
+done.set()
+for _ in workers:
+    given.put(None)
+for worker in workers:
+    worker.join()
+assert pool.stats().waits > 200, pool.stats()
+assert pool.stats().used == 0, pool.stats()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
+
+
 def test_a_pool_that_never_waits_says_exhausted(make):
     pool = make(maxconn=1, timeout=0, detect_deadlock=True)
     pool.getconn()
@@ -118,3 +155,37 @@ def test_a_pool_that_never_waits_says_exhausted(make):
         pool.getconn()
     assert not isinstance(caught.value, PoolDeadlock)
     assert isinstance(pool, ThreadedConnectionPool)
+
+
+def test_threads_that_python_did_not_start_are_threads_too():
+    """As those of uWSGI and mod_wsgi: _thread does not count them."""
+    script = """
+import ctypes, threading, time
+from dbpool import ThreadedConnectionPool
+
+class Connection:
+    def close(self): pass
+
+pool = ThreadedConnectionPool(1, 1, connect=Connection, config={"timeout": 30})
+ended = []
+
+def work(_):
+    try:
+        conn = pool.getconn()
+        while len(pool._state.waiters) < 2 - len(ended):
+            time.sleep(0.001)  # put it only once all others wait
+        pool.putconn(conn)
+        ended.append(None)
+    except BaseException as exc:
+        ended.append(repr(exc))
+
+library = ctypes.CDLL(None)
+start = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(work)
+threads = [ctypes.c_ulong() for _ in range(3)]
+for thread in threads:
+    library.pthread_create(ctypes.byref(thread), None, start, None)
+for thread in threads:
+    library.pthread_join(thread, None)
+assert ended == [None] * 3, ended
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=50)

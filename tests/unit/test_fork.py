@@ -78,3 +78,36 @@ def test_a_system_without_fork_is_no_hindrance(make, monkeypatch):
     pool = make()
     pool.putconn(pool.getconn())
     assert not fork._watching
+
+
+def test_what_a_callback_has_forked_away_from_is_not_closed(make, driver):
+    pool = make(maxconn=1)
+    conn = pool.getconn()
+    pool._let_go(conn, pool._process + 1)  # it was opened when this was another process
+    assert not conn.closes
+    assert fork.is_set_aside(conn)
+    pool._let_go(driver.connect(), pool._process)
+    assert driver.made[-1].closes == 1
+
+
+def test_connections_are_held_while_the_process_is_forked(make):
+    """A child frees what other threads have, before it asks anybody."""
+    pool = make(maxconn=1)
+    conn = pool.getconn()
+    fork._hold_all()
+    try:
+        assert any(held is conn for held in fork._held)
+    finally:
+        fork._held.clear()
+
+
+def test_a_proxy_of_the_parents_is_not_given_back_in_the_child(make):
+    pool = make(maxconn=1)
+    proxy = pool.connect()
+    conn = proxy.raw
+    pool._process += 1
+    del proxy
+    assert conn.rollbacks == 0
+    assert pool.stats().used == 1
+    pool._process -= 1
+    pool.putconn(conn)

@@ -234,7 +234,7 @@ def test_timeout_zero_is_over_at_once_where_the_pool_waits_for_ever(make):
 
 
 def test_no_timeout_waits_beyond_every_heartbeat(make, clock):
-    pool = make(maxconn=1, timeout=None)
+    pool = make(maxconn=1, timeout=None, max_lifetime=None, idle_timeout=None)
     conn = pool.getconn()
     caller = Caller(pool.getconn)
     eventually(lambda: pool.stats().waiting)

@@ -141,10 +141,12 @@ def test_closed_is_told_once(make, kind, heard):
 
 def test_no_event_is_forgotten(make, heard, driver, clock):
     driver.fail_on = {1}
-    pool = make(maxconn=1, listener=heard, timeout=5)
+    pool = make(maxconn=1, listener=heard, timeout=5, leak_threshold=3)
     with pytest.raises(OperationalError):
         pool.getconn()
     conn = pool.getconn()
+    clock.leap(4)
+    pool.check()
     with pytest.raises(PoolExhausted):
         pool.getconn(timeout=0)
     caller = Caller(pool.getconn)

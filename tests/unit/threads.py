@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any, Callable
 
+from dbpool.clock import uptime
+
 PATIENCE = 10.0  # seconds until a test gives up on something that should have happened
 
 
@@ -79,10 +81,10 @@ class Queue:
 
 
 class Clock:
-    """Stands in for monotonic(): it stands still, and leaps when told."""
+    """Stands in for uptime(): it stands still, at a whole second so that sums are exact, and leaps when told."""
 
     def __init__(self) -> None:
-        self.now = time.monotonic()
+        self.now = float(int(uptime()))
 
     def __call__(self) -> float:
         return self.now

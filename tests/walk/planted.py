@@ -26,7 +26,7 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     "lost wake-up: nobody matches after a caller has queued": (
         (
             "shell",
-            "            if conn is None:\n                self._settle()\n                conn = self._await",
+            "            if conn is None:\n                self._settle(aside=waiter.patient)\n                conn = self._await",
             "            if conn is None:\n                conn = self._await",
         ),
         Setting(("get", "get"), idle=0),
@@ -49,17 +49,17 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     ),
     "lost work: who has closed does not match again": (
         (
-            "shell",
-            "            todo.again.append(True)\n            self._close(todo.close.pop())\n",
-            "            self._close(todo.close.pop())\n",
+            "core",
+            "                todo.again.append(True)\n                self._close(todo.close[-1])\n",
+            "                self._close(todo.close[-1])\n",
         ),
         Setting(("close", "get")),
     ),
     "slot lost on failed connect: its ticket is not ended": (
         (
             "registry",
-            "        delivered = waiter is not None and self._refuse(waiter, error)\n        self.end(ticket)\n        return delivered\n",
-            "        return waiter is not None and self._refuse(waiter, error)\n",
+            "        self.end(ticket)\n        return delivered\n",
+            "        return delivered\n",
         ),
         Setting(("get", "get"), idle=0, failures=1),
     ),
@@ -69,7 +69,7 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     ),
     "late connection after close: one that comes back stays": (
         (
-            "state",
+            "health",
             "        while self.idle and (self.closed or self.waiters.room",
             "        while self.idle and (self.waiters.room",
         ),
@@ -96,7 +96,7 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
         Setting(("get", "get"), idle=0),
     ),
     "lost slot: a closed connection is not reported": (
-        ("shell", "                self._state.lost.append(entry)\n", "                pass\n"),
+        ("core", "                self._state.lost.append(entry)\n", "                pass\n"),
         Setting(("get", "put(close)")),
     ),
     "lost slot: a dropped lease is not reaped": (

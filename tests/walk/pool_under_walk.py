@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from fakes import NoHousekeeper
+
 import dbpool
 from dbpool.connectors.base import Connector
 from dbpool.errors import bind
@@ -18,7 +20,10 @@ from .world import Blocked, Body, Step, WalkLock, World, walk_id, walk_ident
 if TYPE_CHECKING:
     from types import ModuleType
 
-SOURCES = ("entry", "semaphore", "registry", "state", "shell", "abstract", "pool")
+SOURCES = (
+    "entry", "semaphore", "registry", "health", "state", "core", "connecting", "returning", "upkeep", "shell",
+    "abstract", "pool",
+)  # fmt: skip
 LATE = 1000.0  # what the clock shows to a thread whose time-out has passed
 SOON = 0.1  # the time-out of a client that may time out
 
@@ -31,7 +36,7 @@ class Interrupt(BaseException):
     """Stands for KeyboardInterrupt, where a waiter sleeps."""
 
 
-def monotonic() -> float:
+def uptime() -> float:
     """Time stands still, but for a thread that timed out."""
     return LATE if World.active.current.ident in World.active.late else 0.0
 
@@ -46,12 +51,12 @@ def forget_leaks(pool: Any, state: Any, listener: Any) -> None:
 
 
 RULES = Rules(
-    flags={"gate", "closed", "use_by", "conn", "error", "ticket", "started"},
+    flags={"gate", "closed", "use_by", "look_at", "conn", "error", "ticket", "started"},
     containers={"idle", "entries", "leases", "lost", "job"},
     guarded={"cid", "closing", "keyed", "tickets", "drained", "queue", "waiters", "closers"},
     locks={"lock"},
-    bound={"take": "idle"},
-    calls={"sleep", "open", "close", "unfit", "_unfit", "_unclean"},
+    bound={"take": "idle", "untake": "idle"},
+    calls={"sleep", "open", "close", "ping", "unfit", "_unfit", "_unclean"},
     own={"todo"},
     plain={
         "AbstractConnectionPool.closed",
@@ -65,25 +70,29 @@ RULES = Rules(
         "_pool",
     },
     replace={
-        "monotonic": monotonic,
+        "uptime": uptime,
         "get_ident": walk_ident,
         "id": walk_id,
         "RLock": WalkLock,
         "logs": SimpleNamespace(debug=nothing, info=nothing, warning=nothing, exception=nothing),
         "_collect": nothing,
+        "housekeeper": NoHousekeeper(),
         "tell_leaks": forget_leaks,
     },
 )
 
 # Counters, times and constants: no step depends on them.
 IGNORE: dict[str, Any] = {
-    "Entry": {"holder", "since", "opened", "fate", "marks", "socket"},
+    "Entry": {"holder", "since", "opened", "fate", "marks", "socket", "seen", "site", "told"},
     "PoolState": {
         "opened", "aborted", "connect_errors", "waits", "timeouts", "refused", "waited", "uses_of_closed",
         "discards", "errors", "last_error", "name", "unfit", "again",
     },
-    "WalkWaiter": {"since", "slept", "ident"},
-    "WalkPool": {"_config", "_opener", "_unfit", "_dirty", "_commit", "_pending", "harness"},
+    "WalkWaiter": {"since", "slept", "ident", "unused"},
+    "WalkPool": {
+        "_config", "_opener", "_unfit", "_dirty", "_commit", "_pending", "_slept", "_backoff", "_mute", "_process",
+        "harness",
+    },
     "Connection": {"name"},
     "Counter": None,
 }  # fmt: skip
@@ -94,7 +103,7 @@ class Connection:
 
     def __init__(self, world: World, number: int) -> None:
         self.holder = ""
-        self.broken = False
+        self.broken = self.dead = False
         self.open = True
         self.name = f"connection {number}"
         world.open[0] += 1
@@ -145,12 +154,27 @@ class Opener:
         self.made += 1
         return Connection(self.world, self.made), None
 
+    def bounded(self, call: Any, conn: Connection, *args: Any) -> Any:
+        return call(conn, *args)
+
+    def ping(self, conn: Connection, seconds: Any = None, writable: bool = False) -> Body:
+        yield Step(f"pings {conn.name}", {conn.name})
+        if conn.dead:
+            raise RuntimeError("dead")
+
+    def is_lost(self, conn: Connection) -> bool:
+        return False
+
+    def refusal(self, error: BaseException) -> None:
+        return None
+
     def socket_of(self, conn: Connection) -> None:
         return None
 
     def close(self, conn: Connection) -> Body:
         yield Step(f"closes {conn.name}", {conn.name, "server"}, writes=True)
         conn.close()
+        return True
 
 
 @cache
@@ -196,7 +220,7 @@ def harnessed(module: ModuleType) -> Any:
 
     class WalkPool(module.ThreadedConnectionPool):  # type: ignore[misc,name-defined]
         def _new_waiter(self, key: Any) -> Any:
-            return WalkWaiter(key, walk_ident(), monotonic())
+            return WalkWaiter(key, walk_ident(), uptime())
 
         def _described(self) -> str:
             return "of a pool under walk"

@@ -158,6 +158,27 @@ def close(world: World, name: str) -> Body:
     assert world.open[0] == 0, "close() returned before all was closed"
 
 
+def kill(world: World, name: str) -> Body:
+    """The server ends the connections; only a ping can tell."""
+    for entry in list(world.pool._entries.values()):
+        conn = entry()
+        if conn is not None:
+            yield Step(f"kills {conn.name}", {conn.name}, writes=True)
+            conn.dead = True
+        conn = None
+
+
+def lose(world: World, name: str) -> Body:
+    """The watch tells that all connections are lost."""
+    return world.pool._lose(list(world.pool._entries.values()))
+
+
+def ping_idle(world: World, name: str) -> Body:
+    """The background pings what is idle."""
+    for entry in list(world.pool._entries.values()):
+        yield from world.pool._ping_idle(entry)
+
+
 OPERATIONS: dict[str, Client] = {
     "get": get_put,
     "broken put": broken_put,
@@ -172,7 +193,8 @@ OPERATIONS: dict[str, Client] = {
     "closeall": closeall,
     "close": close,
 }
-EXTRA = {"double put": double_put}  # not for the pair product: such a caller does harm, to itself at least  # fmt: skip
+# Not for the pair product: the first does harm, to itself at least; the others need pings.
+EXTRA = {"double put": double_put, "kill": kill, "lose": lose, "ping": ping_idle}
 
 
 # ---- scenarios -------------------------------------------------------------------------------------------------------
@@ -225,7 +247,11 @@ class Setting:
             world.spawn(f"{name} ({client})", {**OPERATIONS, **EXTRA}[client](world, name))
 
 
-CONFIG = {"start": "lazy", "timeout": None, "name": "walked", "detect_deadlock": False}
+# No limit that the clock is asked about, unless a setting wants it: LATE would pass all of them.
+CONFIG = {
+    "start": "lazy", "timeout": None, "name": "walked", "detect_deadlock": False, "idle_timeout": None,
+    "max_lifetime": None, "check_after": None, "ping_after": None, "check_timeout": None,
+}  # fmt: skip
 
 
 def nobody(*args: Any) -> None:

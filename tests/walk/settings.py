@@ -28,8 +28,21 @@ OTHER = [
     Setting(("get", "get"), idle=0, options=(("max_overflow", 1),)),
     Setting(("get", "get"), maxconn=2, idle=0, options=(("max_connecting", 1),)),
 ]
+PINGED = (("ping_after", 0),)  # at each get
+LOOKS = [
+    Setting(("get", "kill"), options=PINGED),
+    Setting(("get", "get"), options=PINGED),
+    Setting(("get", "ping"), options=PINGED),
+    Setting(("keyed", "kill"), options=PINGED),
+    Setting(("kill", "ping")),
+    Setting(("get", "lose")),
+    Setting(("get", "ping")),
+    Setting(("close", "ping")),
+    Setting(("drain", "ping")),
+    Setting(("lose", "ping")),
+]
 COMPLETE_BY_DAY = [
-    *PAIRS, *INTERRUPTED, OTHER[0], setting("get", "get", idle=False),
+    *PAIRS, *INTERRUPTED, *LOOKS, OTHER[0], setting("get", "get", idle=False),
     setting("get", "get", "get"), setting("get", "get", "keyed"),
 ]  # fmt: skip
 BOUNDED_BY_DAY = [setting("get", *names) for names in (("get", "timeout"), ("close", "get"))]

@@ -1,0 +1,116 @@
+"""Connecting: opens connections under tickets, and learns from them what the hits need to know."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dbpool import fork, logs
+from dbpool.clock import uptime
+from dbpool.core import C, Core, _always
+from dbpool.errors import copied
+from dbpool.listener import tell
+from dbpool.opening import Backoff
+
+if TYPE_CHECKING:
+    from dbpool.entry import Ticket
+
+
+class Connecting(Core[C]):
+    """How the connections of a pool come to be."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._backoff = Backoff()
+
+    def _start(self, ticket: Ticket) -> None:
+        """Have a connection opened under *ticket*."""
+        if self._begin(ticket):
+            self._connect_for(ticket)
+
+    def _begin(self, ticket: Ticket) -> bool:
+        with self._lock:  # else a match() that has just served its owner might take it back
+            return self._state.begin(ticket)
+
+    def _connect_for(self, ticket: Ticket) -> BaseException | None:
+        """Open a connection under *ticket*, for whoever is first in line by then; return what went wrong."""
+        if not ticket.claim():
+            return None
+        state, began, process, conn = self._state, uptime(), self._process, None
+        try:
+            conn, marks = self._opener.open(self._connect, partial(self._is_wanted, ticket))
+            self._know(marks)
+            entry = self._record(conn, marks)
+            tell(self._config.listener, "connected", self, conn, uptime() - began)
+            with self._lock:
+                adopted = state.adopt(ticket, entry, conn)
+            if adopted:
+                self._tend(entry)
+            else:
+                self._let_go(conn, process)
+        except BaseException as exc:
+            if conn is not None and self._entries.get(id(conn)) is None:
+                self._let_go(conn, process)
+            self._failed(ticket, exc)
+            if not isinstance(exc, Exception):
+                raise  # an interrupt: it is the caller's, wherever in here it struck
+            return exc
+        conn = None
+        self._settle()
+        return None
+
+    def _let_go(self, conn: Any, process: int) -> None:
+        """Close a connection that nobody needs any more; if a callback has forked meanwhile, it is the parent's."""
+        if process == self._process:
+            self._opener.close(conn)
+        else:
+            fork.set_aside(conn, self._opener.socket_of(conn))
+
+    def _is_wanted(self, ticket: Ticket) -> bool:
+        return ticket.ref is not None and not self._state.closed
+
+    def _failed(self, ticket: Ticket, error: BaseException) -> None:
+        refusal = self._opener.refusal(error)
+        with self._lock:
+            again = self._state.is_refused()
+            now, retry_at = uptime(), self._state.retry_at
+            if refusal is not None and retry_at <= now:  # else others were refused just now
+                retry_at = now + self._backoff.next()
+            self._state.errors = self._opener.errors
+            delivered = self._state.fail(ticket, error, copied(error), refusal, retry_at)
+        if not delivered:  # the first refusal is news, the others are not
+            write = logs.debug if again and refusal is not None else logs.warning
+            write("%s: connecting failed: %s", self._state.name, type(error).__name__)
+        tell(self._config.listener, "connect_failed", self, error)
+        self._settle()
+
+    def _know(self, marks: Any) -> None:
+        """Bind what the hits ask of a connection, once its kind and its attributes are known."""
+        connector, state, options = self._opener.connector, self._state, self._config
+        level = options.reset
+        if self._known and marks != self._first_marks:
+            self._unclean = _always  # the quick look knows the attributes of the first connection only
+        if connector is not None and not self._known:
+            self._known = True
+            self._first_marks = marks
+            state.errors = self._opener.errors
+            slow = level == "session" or callable(level) or state.divert or options.ping_on_return or options.strict
+            if slow:
+                self._unclean = _always  # every return takes the slow way
+            else:
+                self._unclean = connector.dirty if level != "clean" else connector.changed_from(marks)
+            self._commit = connector.commit
+            self._pending = connector.dirty
+            self._unfit = state.unfit = connector.gone if level == "none" else connector.unfit
+
+    def _fill(self, errors: list[BaseException]) -> None:
+        """Open what is missing to have minconn, one after the other; stop at the first that fails."""
+        while not errors:
+            with self._lock:
+                ticket = self._state.try_issue(uptime()) if self._state.missing() else None
+                if ticket is None:
+                    return
+                self._state.begin(ticket)
+            error = self._connect_for(ticket)
+            if error is not None:
+                errors.append(error)
