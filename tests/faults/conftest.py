@@ -1,0 +1,39 @@
+"""Gives the fault tests the servers and pools that the pains have, and a proxy before a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+from faultproxy import FaultProxy
+from pains.conftest import (  # noqa: F401  (fixtures)
+    address,
+    alone,
+    driver,
+    freeze,
+    inn,
+    inns,
+    leaping,
+    make,
+    other_inn,
+    town,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from clusters import Cluster
+
+
+@pytest.fixture
+def through() -> Iterator[Callable[[Cluster], tuple[FaultProxy, str]]]:
+    """Puts a proxy before a server: `proxy, dsn = through(cluster)`; the DSN leads through the proxy."""
+    from contextlib import ExitStack
+
+    with ExitStack() as proxies:
+
+        def before(cluster: Cluster) -> tuple[FaultProxy, str]:
+            proxy = proxies.enter_context(FaultProxy(("127.0.0.1", cluster.port)))
+            return proxy, cluster.tcp_dsn.replace(f"port={cluster.port}", f"port={proxy.port}")
+
+        yield before
