@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Callable
 
 import pytest
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def through() -> Iterator[Callable[[Cluster], tuple[FaultProxy, str]]]:
-    """Puts a proxy before a server: `proxy, dsn = through(cluster)`; the DSN leads through the proxy."""
-    from contextlib import ExitStack
-
+    """Gives a server's proxy, and a DSN that leads through it: `proxy, dsn = through(cluster)`."""
     with ExitStack() as proxies:
 
         def before(cluster: Cluster) -> tuple[FaultProxy, str]:
