@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def through() -> Iterator[Callable[[Cluster], tuple[FaultProxy, str]]]:
-    """Gives a server's proxy, and a DSN that leads through it: `proxy, dsn = through(cluster)`."""
+    """Puts a proxy before a server; returns the proxy, and a DSN that leads to the server by it."""
     with ExitStack() as proxies:
 
         def before(cluster: Cluster) -> tuple[FaultProxy, str]:
