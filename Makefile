@@ -7,7 +7,7 @@ DRIVERS := psycopg2,ksycopg2,psycopg
 TEST_EXTRAS ?= test,$(DRIVERS),server,apps,docs$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
 MINORS = 9 10 11 12 13 14
 
-# Coverage doubles the time that these take, and would count nothing new.
+# One thread that computes: beside the rest, which waits for servers. Coverage would double its time and count nothing new.
 LONG := tests/interrupts tests/model tests/schedules tests/stress tests/walk
 
 comma := ,
@@ -30,8 +30,13 @@ test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, and measure the cover
 ifneq ($(ARGS),)
 	$(IN_VENV) -m pytest $(ARGS)
 else
-	$(IN_VENV) -m pytest $(LONG:%=--ignore=%) --cov --cov-fail-under=95
-	$(IN_VENV) -m pytest $(LONG)
+	@echo 'Beside this, into $(VENV)/long.log: $(LONG)'; \
+	$(IN_VENV) -m pytest $(LONG) >$(VENV)/long.log 2>&1 & long=$$!; \
+	trap "kill $$long" INT TERM; \
+	$(IN_VENV) -m pytest $(LONG:%=--ignore=%) --cov --cov-fail-under=95; quick=$$?; \
+	wait $$long; long=$$?; \
+	if [ $$long = 0 ]; then tail -n 1 $(VENV)/long.log; else cat $(VENV)/long.log; fi; \
+	exit $$((quick | long))
 endif
 
 faults: $(VENV)/.with-$(TEST_EXTRAS) ## run the tests of the fault catalogue, print a row for each fault
