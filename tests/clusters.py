@@ -67,9 +67,14 @@ class Installation:
 
     def copy_template(self) -> Path:
         """Return a new folder whose `data` is a data folder nobody has used."""
+        folder = self.new_folder()
+        self.run("cp", "-R", "-p", self.folder / "template", folder / "data")
+        return folder
+
+    def new_folder(self) -> Path:
+        """Return a new folder for a cluster, with nothing in it."""
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix=""))
         self._own(folder)
-        self.run("cp", "-R", "-p", self.folder / "template", folder / "data")
         return folder
 
     def run(self, program: str, *arguments: object) -> None:
@@ -158,6 +163,10 @@ class Cluster:
             raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
         return self
 
+    def promote(self) -> None:
+        """Make a standby a primary; return once it takes writes."""
+        self.installation.run("pg_ctl", "promote", "-w", "-D", self.data)
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server as `pg_ctl stop -m mode` does: smart, fast or immediate."""
         self._postmaster.send_signal(STOP_SIGNALS[mode])
@@ -228,6 +237,20 @@ def new_cluster(installation: Installation, **settings: str) -> Iterator[Cluster
         yield cluster
     finally:
         cluster.remove()
+
+
+@contextmanager
+def new_standby(primary: Cluster, **settings: str) -> Iterator[Cluster]:
+    """Yield a hot standby of a running cluster, not yet started; remove it at the end."""
+    installation = primary.installation
+    standby = Cluster(installation, installation.new_folder(), {**primary.settings, **settings})
+    source = f"{primary.dsn} application_name=standby"
+    quickly = ("-X", "stream", "-c", "fast", "--no-sync", "--no-manifest")
+    try:
+        installation.run("pg_basebackup", "-d", source, "-D", standby.data, "-R", *quickly)
+        yield standby
+    finally:
+        standby.remove()
 
 
 def _free_port() -> int:

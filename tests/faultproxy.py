@@ -26,6 +26,7 @@ class Link:
     def __init__(self, proxy: FaultProxy, client: asyncio.StreamWriter) -> None:
         self.proxy = proxy
         self.client = client
+        self.socket = client.get_extra_info("socket")  # TLS that has ended does not tell it any more
         self.server: asyncio.StreamWriter | None = None
         self.swallows = proxy.swallow_new
         self.sent = 0  # bytes that the client was given
@@ -65,9 +66,8 @@ class Link:
 
     def reset(self) -> None:
         """Close both ends; the client is sent a RST."""
-        sock = self.client.get_extra_info("socket")
         with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
         self.client.transport.abort()
         if self.server is not None:
             self.server.transport.abort()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import servers
+from clusters import new_standby
 from servers import Missing, choose, choose_for_clusters, import_or_skip, require_or_skip
 
 
@@ -192,3 +193,15 @@ def test_a_paused_backend_answers_once_it_is_resumed(cluster):
     wait_select(connection)
     assert cursor.fetchone() == (1,)
     connection.close()
+
+
+@pytest.mark.faults
+def test_a_standby_takes_no_writes_until_it_is_promoted(cluster):
+    import_or_skip("psycopg2")
+    primary = cluster()
+    with new_standby(primary) as standby:
+        standby.start()
+        assert answer(standby.dsn, "SHOW transaction_read_only") == "on"
+        standby.promote()
+        assert answer(standby.dsn, "SHOW transaction_read_only") == "off"
+        assert answer(primary.dsn, "SHOW transaction_read_only") == "off"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from faultproxy import FaultProxy
@@ -19,6 +19,7 @@ from pains.conftest import (  # noqa: F401  (fixtures)
     other_inn,
     town,
 )
+from servers import import_or_skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,3 +37,9 @@ def through() -> Iterator[Callable[[Cluster], tuple[FaultProxy, str]]]:
             return proxy, cluster.tcp_dsn.replace(f"port={cluster.port}", f"port={proxy.port}")
 
         yield before
+
+
+@pytest.fixture(params=["psycopg2", "psycopg"])
+def through_driver(request: pytest.FixtureRequest) -> Any:
+    """Each driver that can go through a proxy of this process: ksycopg2 holds the GIL as it connects."""
+    return import_or_skip(request.param)
