@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Generic, NoReturn, TypeVar
 from weakref import WeakMethod
 
 from dbpool import fork, logs
@@ -95,6 +95,12 @@ class Core(Generic[C]):
     def _connect(self, key: Any = None) -> Any:
         """Open a connection. Override it to change what connect returns, as with psycopg2's pools."""
         return self._opener.dial()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            f"cannot copy or pickle a {type(self).__name__}: its connections belong to this process and this pool; "
+            "make a pool where it is needed"
+        )
 
     # ---- acting on decisions ----------------------------------------------------------------------------------------
 

@@ -53,6 +53,9 @@ class Lease(Generic[C]):
         finally:
             pool.putconn(conn)
 
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it lends a connection of this process, once")
+
     def _closed_meanwhile(self) -> NoReturn:
         raise self._pool._opener.errors.PoolClosed("connection pool is closed") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import RLock, get_ident
 from operator import itemgetter
-from typing import Any
+from typing import Any, NoReturn
 from weakref import ref
 
 from dbpool import fork
@@ -42,6 +42,9 @@ class Limiter:
 
     def __repr__(self) -> str:
         return f"<Limiter {self.used} of {self.limit} used, {len(self._all())} pools>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("cannot copy or pickle a Limiter: it counts the connections of this process")
 
     def join(self, state: Any, settle: Any) -> None:
         """Count the connections of *state* from now on; *settle*, a WeakMethod or None, has it match again."""

@@ -1,0 +1,35 @@
+"""A pool cannot be copied or pickled: two that share connections would break both. The error says why."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from dbpool import Limiter, PoolConfig
+
+WAYS = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": pickle.dumps}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pool_says_that_its_connections_are_its_own(make, kind, way):
+    pool = make(kind, 1, 2)
+    with pytest.raises(TypeError, match=f"cannot copy or pickle a {kind.__name__}: its connections belong to this"):
+        WAYS[way](pool)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_so_do_a_block_and_a_limiter(make, way):
+    pool = make(maxconn=1)
+    with pytest.raises(TypeError, match="cannot copy or pickle a Lease: it lends a connection"):
+        WAYS[way](pool.connection())
+    with pytest.raises(TypeError, match="cannot copy or pickle a KeyedLease"):
+        WAYS[way](pool.connection("a"))
+    with pytest.raises(TypeError, match="cannot copy or pickle a Limiter"):
+        WAYS[way](Limiter(2))
+
+
+def test_a_config_can_be_copied_with_its_limiter():
+    config = PoolConfig(limiter=Limiter(2))
+    assert copy.copy(config) == config
