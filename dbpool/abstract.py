@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dbpool import holders
 from dbpool.clock import uptime
 from dbpool.config import DEFAULT, PoolConfig, Timeout, seconds, sizes
+from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.housekeeper import housekeeper
 from dbpool.lease import KeyedLease, Lease
 from dbpool.listener import tell
@@ -69,6 +70,7 @@ class AbstractConnectionPool(Shell[C]):
         self, minconn: int, maxconn: int, *args: Any, connect: Any = None,
         config: PoolConfig | dict[str, Any] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
+        args, kwargs = HiddenArgs(args), HiddenKwargs(kwargs)  # a traceback may show the locals of its frames
         super().__init__(minconn, maxconn, connect, args, kwargs, config)
         try:
             if self._config.start == "eager":

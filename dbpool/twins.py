@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 from dbpool.clock import uptime
 from dbpool.config import PoolConfig, sizes
+from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.listener import tell
 from dbpool.shell import Shell
 from dbpool.stats import LeaseKey, used
@@ -51,6 +52,7 @@ class Twin(Shell[Any]):
         if not isinstance(config, PoolConfig):
             config = self._defaults.replace(**PoolConfig.changes(config))
         args, kwargs = self._translated(args, kwargs)
+        args, kwargs = HiddenArgs(args), HiddenKwargs(kwargs)  # a traceback may show the locals of its frames
         made: Any = super()  # the pool that it is mixed into
         made.__init__(int(minconn), int(maxconn), *args, connect=self._module, config=config, **kwargs)
 

@@ -6,19 +6,23 @@ import logging
 import pickle
 import pprint
 import threading
+import traceback
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from fakes import FakeConnection, FakeConnector, OperationalError
 
-from dbpool import PersistentConnectionPool, PoolStats, ThreadedConnectionPool
+import dbpool
+from dbpool import PersistentConnectionPool, PoolStats, SimpleConnectionPool, ThreadedConnectionPool
 
 from . import dbapi
 from .checks import adds_up, lease_all
 from .threads import Caller, Queue, eventually
 
 SECRET = "hunter2"
+HOME = str(Path(dbpool.__file__).parent)
 
 
 def test_stats_count_what_happens(make, kind):
@@ -242,3 +246,21 @@ def test_no_log_line_of_a_pool_holds_a_secret(kind, caplog):
         pool.closeall()
     assert SECRET not in caplog.text
     assert SECRET not in "".join(repr(vars(record)) for record in caplog.records)
+
+
+@pytest.mark.parametrize("pool_kind", [SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool])
+@pytest.mark.parametrize(("args", "kwargs"), [((f"password={SECRET}",), {}), ((), {"password": SECRET})])
+def test_no_frame_of_the_packages_own_shows_a_secret(pool_kind, args, kwargs, monkeypatch):
+    """An error reporter shows the locals of all frames of a traceback."""
+
+    def connect(*args, **kwargs):
+        raise OperationalError("no")
+
+    monkeypatch.setattr(dbapi, "connect", connect)
+    with pytest.raises(OperationalError) as caught:
+        pool_kind(1, 2, *args, connect=dbapi, **kwargs)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    own = [frame for frame in frames if frame.f_code.co_filename.startswith(HOME)]
+    assert len(own) >= 2
+    shown = [(frame.f_code.co_name, name, repr(value)) for frame in own for name, value in frame.f_locals.items()]
+    assert [known for known in shown if SECRET in known[2]] == []
