@@ -17,9 +17,10 @@ WRITABLE_QUERY = "SHOW transaction_read_only"  # "on" also on a standby; known i
 # The drivers give a failed connect no SQLSTATE: what it means is told by its text, in the languages of the servers that
 # refuse (28P01, 28000, 3D000; an unknown host; a certificate). Any other refusal is taken to pass.
 PERMANENT = re.compile(
-    r"authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|not permitted to log in"
-    r"|could not translate host name|failed to resolve host|certificate|does not support SSL|invalid connection option"
-    r"|认证失败|不存在|没有用于|不允许登录|无法将主机名",
+    r"authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|pg_hba\.conf rejects"
+    r"|not permitted to log in|permission denied for database|could not translate host name|failed to resolve host"
+    r"|certificate|unknown ca|private key file|does not support SSL|invalid connection option"
+    r"|认证失败|不存在|没有(适)?用于|拒绝来自主机|不允许登录|不允许角色|数据库.*权限不足|证书|无法将主机名",
     re.IGNORECASE,
 )
 PASSING = re.compile(r"temporary failure in name resolution|try again", re.IGNORECASE)
@@ -185,6 +186,14 @@ class Psycopg3Connector(LibpqConnector):
         status = attrgetter("pgconn.transaction_status")
         self.unfit = self.dirty = self.status = status  # type: ignore[method-assign,assignment]
         self.gone = attrgetter("closed")  # type: ignore[method-assign,assignment]
+
+    def marks_of(self) -> Callable[[Any], Any] | None:
+        return attrgetter(*self.attributes, "pgconn.pipeline_status")
+
+    def restore(self, conn: Any, marks: Any) -> None:
+        if conn.pgconn.pipeline_status:  # the status says idle until something was sent
+            raise self.operational("it is still in pipeline mode")
+        super().restore(conn, marks)
 
     def commit(self, conn: Any) -> None:
         conn.commit()

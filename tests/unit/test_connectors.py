@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
+from servers import import_or_skip
 
 from dbpool import Connector, SimpleConnectionPool
 from dbpool.connectors.base import DbapiConnector, find
+from dbpool.connectors.libpq import Psycopg3Connector
 
 
 class Conn:
@@ -67,3 +70,26 @@ def test_the_generic_reset_ends_the_transaction_as_it_is_told(level, done):
     if done is not None:
         assert conn.execute("SELECT count(*) FROM t").fetchone()[0] == done
     conn.close()
+
+
+# ---- psycopg 3 ----------------------------------------------------------------------------------------------
+
+
+def test_pipeline_mode_is_a_mark_that_cannot_be_restored():
+    """The transaction status is idle until something was sent."""
+    psycopg = import_or_skip("psycopg")
+    conn = SimpleNamespace(pgconn=SimpleNamespace(transaction_status=0, pipeline_status=0))
+    connector = Psycopg3Connector()
+    for name in connector.attributes:
+        setattr(conn, name, None)
+    marks = connector.marks_of()(conn)
+    changed = connector.changed_from(marks)
+    assert not changed(conn)
+    conn.autocommit = True
+    assert changed(conn)
+    connector.restore(conn, marks)
+    assert not changed(conn)
+    conn.pgconn.pipeline_status = 1
+    assert changed(conn)
+    with pytest.raises(psycopg.OperationalError, match="pipeline"):
+        connector.restore(conn, marks)
