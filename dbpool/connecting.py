@@ -36,7 +36,7 @@ class Connecting(Core[C]):
         """Open a connection under *ticket*, for whoever is first in line by then; return what went wrong."""
         if not ticket.claim():
             return None
-        state, began, process, conn = self._state, uptime(), self._process, None
+        state, began, process, conn, entry = self._state, uptime(), self._process, None, None
         try:
             conn, marks = self._opener.open(self._connect, partial(self._is_wanted, ticket))
             self._know(marks)
@@ -50,6 +50,8 @@ class Connecting(Core[C]):
                 self._let_go(conn, process)
         except BaseException as exc:
             if conn is not None and self._entries.get(id(conn)) is None:
+                if entry is not None:
+                    entry.cid = None  # it was never counted as open
                 self._let_go(conn, process)
             self._failed(ticket, exc)
             if not isinstance(exc, Exception):

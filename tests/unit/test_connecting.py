@@ -7,7 +7,7 @@ import threading
 import pytest
 from fakes import FakeConnection, FakeConnector, OperationalError
 
-from dbpool import PersistentConnectionPool, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import PersistentConnectionPool, PoolListener, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
 
 from . import dbapi
 from .checks import lease_all
@@ -221,6 +221,20 @@ def test_a_helper_thread_that_is_told_to_exit_passes_it_on_and_loses_no_slot(dri
         pool.getconn()
     lease_all(pool)
     pool.close()
+
+
+def test_a_connection_that_was_never_taken_in_is_not_counted_as_closed(make, driver):
+    class Exiting(PoolListener):
+        def connected(self, pool, conn, seconds):
+            if conn.number == 1:
+                raise SystemExit
+
+    driver.keep = False
+    pool = make(maxconn=1, listener=Exiting())
+    with pytest.raises(SystemExit):
+        pool.getconn()
+    lease_all(pool)
+    assert (pool.stats().opened, pool.stats().discards) == (1, {})
 
 
 # ---- what is called, and with what -------------------------------------------------------------------------
