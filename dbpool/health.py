@@ -110,18 +110,29 @@ class Health(Registry):
 
     # ---- limits -----------------------------------------------------------------------------------------------------
 
-    def expire(self, now: float, doomed: list[Any]) -> None:
-        """Close idle connections that have reached their lifetime, wherever among the others they are."""
+    def expire(self, now: float, doomed: list[Any], one_by_one: bool = False) -> bool:
+        """Close idle connections that have reached their lifetime, wherever among the others they are.
+
+        *one_by_one*: of those that must be replaced, to have minconn, only one. True if others are left for later.
+        """
+        left = False
         for _ in range(len(self.idle)):
             conn = self._pop_idle(self.idle.popleft)
             entry = None if conn is None else self.entries.get(id(conn))
             if entry is None:
                 continue
             over = self._over(entry, now)
-            if over:
-                self._discard(conn, over, doomed)
-            else:
+            later = over is not None and one_by_one and bool(doomed) and self._is_short()
+            if over is None or later:
                 self.idle.append(conn)
+                left = left or later
+            else:
+                self._discard(conn, over, doomed)
+        return left
+
+    def _is_short(self) -> bool:
+        """True if fewer than minconn are open."""
+        return len(self.entries) - len(self.closing) < self.minconn
 
     def _shrink(self, now: float, doomed: list[Any]) -> None:
         """Close idle connections that nobody may have: the pool is closed, over its limit, or they are drained."""
@@ -138,7 +149,7 @@ class Health(Registry):
             self._doom("surplus", doomed)
         for _ in range(len(self.idle)):
             over = self._over_at_the_left(now)
-            if over is None:
+            if over is None or self._is_short():  # another one only when the last has been replaced
                 return
             self._doom(over, doomed)
 

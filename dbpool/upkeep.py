@@ -153,17 +153,29 @@ class Upkeep(Connecting[C]):
     def _tidy(self, ping_unheard: float | None, wait: bool = False) -> None:
         """Close what is past its limits, ping what was not heard of for so long, tell of leaks, have minconn."""
         self._notice_sleep()
-        todo = Todo()
-        with self._lock:
-            self._state.expire(uptime(), todo.close)
-        self._do(todo)
-        self._settle()
+        self._expire()
         tell_long_leases(self, self._state, self._config)
         if ping_unheard is not None:
             for entry in list(self._entries.values()):
                 if uptime() - max(entry.since, entry.seen) >= ping_unheard:
                     self._ping_idle(entry)
         self._refill(wait)
+
+    def _expire(self) -> None:
+        """Close what is past its limits; what must be replaced one after the other, so that minconn - 1 are there."""
+        now, replaces = uptime(), self._config.start != "lazy"
+        while True:
+            todo = Todo()
+            with self._lock:
+                left = self._state.expire(now, todo.close, one_by_one=replaces)
+            self._do(todo)
+            self._settle()
+            missing = self._state.missing()
+            if not left or self._state.closed:
+                return
+            self._refill(wait=True)
+            if self._state.missing() >= missing:  # the server refuses, or a limiter: the next sweep goes on
+                return
 
     def _ping_idle(self, entry: Entry[Any]) -> None:
         with self._lock:

@@ -199,6 +199,37 @@ def test_what_cannot_be_opened_is_left_for_the_next_time(make, kind, driver, alo
     eventually(lambda: pool.check().idle == 2)
 
 
+def test_the_old_ones_are_replaced_one_after_the_other(make, kind, driver, clock, alone):
+    """Never are more than one of minconn missing."""
+    pool, connect, open_then = make(kind, 8, 10, lifetime_jitter=0), driver.connect, []
+    for conn in [pool.getconn() for _ in range(10)]:
+        pool.putconn(conn)
+    pool._opener.connector._connect = lambda: (open_then.append(len(driver.open)), connect())[1]
+    clock.leap(4000.0)
+    stats = pool.check()
+    assert (stats.idle, stats.discards["lifetime"]) == (8, 10)
+    assert open_then == [7] * 8
+
+
+def test_what_nobody_can_replace_is_left_for_the_next_time(make, kind, driver, clock, alone):
+    pool = make(kind, 3, 3)
+    driver.refusal = "transient"
+    clock.leap(4000.0)
+    assert pool.check().size == 2
+    assert pool.check().size == 1
+    driver.refusal = None
+    clock.leap(10.0)
+    stats = pool.check()
+    assert (stats.idle, stats.discards["lifetime"]) == (3, 3)
+
+
+def test_of_a_lazy_pool_all_old_ones_are_closed(make, kind, clock, alone):
+    pool = make(kind, 2, 3, start="lazy")
+    idle(pool, 2)
+    clock.leap(4000.0)
+    assert pool.check().size == 0
+
+
 # ---- sweeps ------------------------------------------------------------------------------------------------
 
 
