@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sys
 from _thread import RLock, allocate_lock, get_ident, start_new_thread
+from collections import deque
 from typing import Any, Callable
 from weakref import ref
 
 from dbpool import logs
-from dbpool.clock import uptime
+from dbpool.clock import stood, uptime
 from dbpool.entry import FOR_EVER
 from dbpool.watch import Watch
 
@@ -47,6 +48,7 @@ class Housekeeper:
         self._watch: Watch | None = None
         self._wakes = FOR_EVER  # when it will look by itself; who wants it sooner rings
         self._paused = False
+        self._standstills: deque[tuple[float, float]] = deque(maxlen=8)  # when each began, and for how long
         self.running = False  # it has been started ...
         self.begun = False  # ... and counts among the threads of the process
         self.ident: int | None = None
@@ -83,6 +85,10 @@ class Housekeeper:
     def leave(self, pool: Any) -> None:
         """Forget a pool that was closed."""
         self._due.pop(id(pool), None)
+
+    def stood_still_since(self, when: float) -> float:
+        """Return for how many seconds, as far as is known, the process has stood still since *when*."""
+        return sum(seconds for began, seconds in list(self._standstills) if began >= when)
 
     def _is_needed(self, when: float) -> bool:
         """Make sure that it runs, and wakes in time; what it is to do must be written down already."""
@@ -147,10 +153,13 @@ class Housekeeper:
         times = [*list(self._deadlines.values()), *(due for _, due in list(self._due.values()))]
         self._wakes = min(times, default=FOR_EVER)
         assert self._watch is not None
-        seconds = None if self._wakes == FOR_EVER else max(0.0, self._wakes - uptime())
+        began = uptime()
+        seconds = None if self._wakes == FOR_EVER else max(0.0, self._wakes - began)
         lost: dict[Any, list[Any]] = {}
         for pool, entry in self._watch.wait(seconds):
             lost.setdefault(pool, []).append(entry)
+        if seconds is not None:
+            self._note_standstill(stood(seconds, began))
         for pool, entries in lost.items():
             _begin(pool._lose, entries)
         now = uptime()
@@ -169,6 +178,17 @@ class Housekeeper:
                 self._due[number] = pool_ref, FOR_EVER
                 if not _begin(pool._sweep):  # which says when it wants the next
                     self._due[number] = pool_ref, now + LATER
+
+    def _note_standstill(self, seconds: float) -> None:
+        """The process stood still: what should have ended meanwhile is given that time."""
+        if not seconds:
+            return
+        now = uptime()
+        self._standstills.append((now - seconds, seconds))
+        for known, when in list(self._deadlines.items()):
+            if when <= now and known in self._deadlines:  # cancelled just now, it is dropped when it has passed
+                self._deadlines[known] = when + seconds
+        logs.warning("the process stood still for %.1f s", seconds)
 
     # ---- fork -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbpool import holders, logs
 from dbpool.clock import uptime
+from dbpool.housekeeper import housekeeper
 from dbpool.listener import tell
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def tell_long_leases(pool: Any, state: PoolState, config: PoolConfig) -> None:
         return
     now = uptime()
     for entry in holders.entries(state):
-        if now - entry.since >= config.leak_threshold and entry.told != entry.uses:
+        held = now - entry.since - housekeeper.stood_still_since(entry.since)
+        if held >= config.leak_threshold and entry.told != entry.uses:
             entry.told = entry.uses
             (user,) = holders.users([holders.row(entry)], now)
             logs.warning("pool %r: a connection is held for longer than leak_threshold: by %s", state.name, user)

@@ -8,13 +8,15 @@ import gc
 from _queue import Empty, SimpleQueue
 from _thread import RLock, _count, _local, allocate_lock, get_ident, start_new_thread
 from contextvars import copy_context
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbpool import standing
 from dbpool.abstract import AbstractConnectionPool
-from dbpool.clock import uptime
+from dbpool.clock import stood, uptime
 from dbpool.config import DEFAULT, PoolConfig, Timeout
 from dbpool.entry import ThreadKey, ThreadRef, Ticket
+from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.housekeeper import housekeeper
 from dbpool.semaphore import Waiter
 
@@ -50,7 +52,11 @@ class ThreadWaiter(Waiter):
 
     def sleep(self, seconds: float) -> bool:
         """Wait to be woken; False after *seconds*."""
-        return self._bell.acquire(True, seconds)
+        began = monotonic()
+        woken = self._bell.acquire(True, seconds)
+        if stood(seconds, began):  # since when is not known
+            self.stood += monotonic() - began
+        return woken
 
 
 _collected = 0.0  # when the last waiter ran the garbage collector
@@ -86,7 +92,7 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
 
     def _sleep(self, waiter: Waiter, deadline: float) -> bool:
         now = uptime()
-        left = deadline - now
+        left = deadline + waiter.stood - now
         if left <= 0:
             return False
         if now - waiter.since >= HEARTBEAT:
@@ -208,6 +214,7 @@ class PersistentConnectionPool(ThreadedConnectionPool[C]):
         config: PoolConfig | dict[str, Any] | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         self._thread = _local()
+        args, kwargs = HiddenArgs(args), HiddenKwargs(kwargs)  # a traceback may show the locals of its frames
         super().__init__(minconn, maxconn, *args, connect=connect, config=config, **kwargs)
 
     def _thread_key(self) -> ThreadRef:

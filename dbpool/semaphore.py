@@ -21,7 +21,7 @@ class Waiter:
 
     __slots__ = (
         "__weakref__", "conn", "error", "ident", "key", "lease", "look", "patient", "place", "since", "slept",
-        "ticket", "unused",
+        "stood", "ticket", "unused",
     )  # fmt: skip
 
     def __init__(self, key: Any, ident: int, since: float) -> None:
@@ -29,6 +29,7 @@ class Waiter:
         self.ident = ident
         self.since = since
         self.slept = False
+        self.stood = 0.0  # seconds in which the process stood still: they are not taken off its time-out
         self.patient = True  # it waits for what may come; else it wants to know at once why it gets nothing
         self.place: Place | None = None
         self.conn: Any = None  # what it is given: a connection ...

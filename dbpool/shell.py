@@ -63,7 +63,7 @@ class Shell(Upkeep[C], Returning[C]):
             self._wait(waiter, limit, deadline)
             if waiter.conn is None:
                 self._raise(waiter)
-            if not waiter.look or self._examine(waiter, deadline if limit != 0 else FOR_EVER):
+            if not waiter.look or self._examine(waiter, deadline + waiter.stood if limit != 0 else FOR_EVER):
                 return waiter.conn
 
     def _wait(self, waiter: Waiter, limit: float | None, deadline: float) -> None:

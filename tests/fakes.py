@@ -180,6 +180,9 @@ class NoHousekeeper:
     def leave(self, pool: Any) -> None:
         pass
 
+    def stood_still_since(self, when: float) -> float:
+        return 0.0
+
 
 @contextmanager
 def no_housekeeper() -> Iterator[None]:
