@@ -16,7 +16,7 @@ DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test faults nightly test-all bench docs lint types format clean pythons
+.PHONY: help demo test faults chaos nightly test-all bench docs lint types format clean pythons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -41,6 +41,9 @@ endif
 
 faults: $(VENV)/.with-$(TEST_EXTRAS) ## run the tests of the fault catalogue, print a row for each fault
 	$(IN_VENV) -m pytest -q -p faults.table $(ARGS)
+
+chaos: $(VENV)/.with-$(TEST_EXTRAS) ## load and a fault every few seconds, 30 s by default; the history is checked
+	$(IN_VENV) -m tests.chaos $(ARGS)
 
 nightly: ## run the suite with all that takes hours: the whole walk, new random seeds
 	DBPOOL_NIGHTLY=1 $(MAKE) --no-print-directory test
