@@ -118,9 +118,13 @@ class KeyedLease(Lease[C]):
             return
         if error is not None:
             pool._blame(conn, error)
-        entry.depth -= 1
-        entry.doomed = entry.doomed or kind is not None
-        if entry.depth:
+        with pool._lock:
+            entry.depth -= 1
+            entry.doomed = entry.doomed or kind is not None
+            last = not entry.depth
+            if last and entry.by_block:
+                self._keep(conn)
+        if not last:
             return
         doomed, entry.doomed = entry.doomed, False
         try:
@@ -131,3 +135,9 @@ class KeyedLease(Lease[C]):
         finally:
             if entry.by_block:
                 pool.putconn(conn)
+
+    def _keep(self, conn: C | None) -> None:
+        """End the lease under the key: another thread that asks for it must not join what is about to be ended."""
+        pool, entry = self._pool, self._entry
+        if not pool._at_home and pool._state.claim_keyed(conn, entry.key) is not None:
+            pool._leases[id(conn)] = entry

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+
 import pytest
-from fakes import FakeConnection, FakeConnector, OperationalError
+from fakes import IDLE, FakeConnection, FakeConnector, OperationalError
 
 from dbpool import PersistentConnectionPool, PoolClosed, PoolError, PoolExhausted, PoolListener, ThreadedConnectionPool
 
@@ -354,3 +357,43 @@ def test_an_interrupted_rollback_has_the_connection_closed(make, kind, monkeypat
     monkeypatch.undo()
     assert pool.getconn(timeout=5 if kind is ThreadedConnectionPool else 0) is not None
     assert pool.stats().opened == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_asks_for_the_key_while_its_last_block_ends_does_not_join_it(make, driver, fails):
+    """What it began would be committed or rolled back by the other thread, and its connection given away."""
+    pool = make(maxconn=2, timeout=10)
+    ending, go, first = threading.Event(), threading.Event(), []
+
+    class Slow(FakeConnection):
+        def end(self):
+            ending.set()
+            assert go.wait(20)
+
+        def commit(self):
+            self.end()
+            super().commit()
+
+        def rollback(self):
+            self.end()
+            super().rollback()
+
+    pool._opener.connector._connect = lambda: Slow(1)
+
+    def use():
+        with suppress(ZeroDivisionError), pool.connection("a") as conn:
+            conn.execute()
+            first.append(conn)
+            if fails:
+                raise ZeroDivisionError
+
+    caller = Caller(use)
+    assert ending.wait(20)
+    assert [user.key for user in pool.holders()] == [None]  # it is still held
+    other = Caller(pool.connection("a").__enter__).result()
+    assert other is not first[0]
+    go.set()
+    caller.result()
+    assert (other.status, pool.stats().idle) == (IDLE, 1)
+    pool.putconn(other, "a")
+    lease_all(pool)
