@@ -201,6 +201,10 @@ class Psycopg3Connector(LibpqConnector):
     def rollback(self, conn: Any) -> None:
         conn.rollback()
 
+    def _discard_all(self, conn: Any) -> None:
+        conn._prepared.clear()  # else it goes on using what it has prepared: it sees DISCARD ALL the first time only
+        super()._discard_all(conn)
+
     def ping(self, conn: Any) -> None:
         self._ask(conn, b"SELECT 1")
 
