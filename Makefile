@@ -16,10 +16,10 @@ DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test faults chaos nightly test-all bench docs lint types format clean pythons
+.PHONY: help demo test faults chaos nightly test-all bench bench-faults docs lint types format clean pythons
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 	@echo 'PYTHON= chooses the interpreter, VENV= the environment, ARGS= what the program is given:'
 	@echo '  make test PYTHON=python3.13 VENV=.venv-3.13 ARGS="-m faults"'
 
@@ -62,6 +62,9 @@ bench: $(VENV)/.with-bench,server,test ## measure the hot path, fairness, the pr
 	$(IN_VENV) benchmarks/fairness.py $(ARGS)
 	$(IN_VENV) benchmarks/proxy.py $(ARGS)
 	$(IN_VENV) benchmarks/healing.py $(ARGS)
+
+bench-faults: $(VENV)/.with-bench,server,test ## put six pools through sixteen faults, print who bears them best
+	$(IN_VENV) benchmarks/faults.py $(ARGS)
 
 docs: $(VENV)/.with-docs ## build the documents; a warning is an error
 	$(IN_VENV) -m sphinx -W --keep-going -q docs build/docs $(ARGS)
