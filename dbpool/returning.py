@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
-from dbpool import fork, logs
+from dbpool import fork, holders, logs
 from dbpool.bounded import Overdue
 from dbpool.clock import uptime
 from dbpool.core import C, Core
@@ -27,19 +27,21 @@ class Returning(Core[C]):
                 strangers = self._config.strict and self._is_strangers(conn)
                 entry = None if strangers else self._state.claim_keyed(conn, key)
             if entry is None:
-                raise self._strangers() if strangers else self._refusal(conn, key)
+                raise self._strangers(conn) if strangers else self._refusal(conn, key)
         elif self._config.strict and entry.holder != get_ident():
             self._state.restore(conn, entry)
-            raise self._strangers()
+            raise self._strangers(conn)
         self._finish(conn, entry, close)
 
     def _is_strangers(self, conn: Any) -> bool:
         entry = self._entries.get(id(conn))
         return entry is not None and entry.key is not None and entry.holder != get_ident()
 
-    def _strangers(self) -> PoolError:
+    def _strangers(self, conn: Any) -> PoolError:
+        entry = self._entries.get(id(conn))
+        whose = "" if entry is None else f": {holders.users([holders.row(entry)], uptime())[0]}"
         return self._opener.errors.PoolError(
-            "trying to put a connection that another thread got; strict=True lets only that thread put it"
+            f"trying to put a connection that another thread got; strict=True lets only that thread put it{whose}"
         )
 
     def _refusal(self, conn: Any, key: Any) -> PoolError:

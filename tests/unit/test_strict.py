@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import threading
+
 import pytest
 
 from dbpool import PersistentConnectionPool, PoolError, ThreadedConnectionPool
 
 from .checks import adds_up, unchanged
-from .threads import Caller
+from .threads import Caller, eventually
 
 REFUSED = "another thread got"
 
@@ -102,3 +105,22 @@ def test_each_thread_of_a_persistent_pool_puts_its_own(make):
 def test_it_is_on_or_off(driver):
     with pytest.raises(TypeError, match="strict"):
         ThreadedConnectionPool(0, 1, connect=driver.connect, config={"strict": 1})
+
+
+def test_the_refusal_names_who_got_it_where_and_where_that_thread_stands(make, monkeypatch):
+    monkeypatch.setattr("dbpool.standing._last", (float("-inf"), {}))  # what another test has seen
+    pool, go = make(maxconn=1, strict=True, trace=True), threading.Event()
+
+    def hold():
+        held.append(pool.getconn())
+        go.wait(20)
+        pool.putconn(held[0])
+
+    held, holder = [], threading.Thread(target=hold, name="baker")
+    holder.start()
+    eventually(lambda: held)
+    where = rf"{re.escape(__file__)}:\d+ in hold"
+    with pytest.raises(PoolError, match=rf"thread 'baker' for \S+ s \(got it at {where}\), now at {where}"):
+        pool.putconn(held[0])
+    go.set()
+    holder.join()
