@@ -93,14 +93,21 @@ def attempt(name: str, program: Program, strategy: Strategy, figures: Figures) -
         raise ScheduleFailed(name, f"{what}\n{text}") from error
 
 
-def explore(kind: str, seconds: float, first: int) -> Figures:
-    """Run schedules of random programs for so long; their seeds are counted from *first*."""
+def explore(
+    kind: str, seconds: float, first: int, named: tuple[str, Program] | None = None, most: float = float("inf")
+) -> Figures:
+    """Run schedules of random programs, or of one that has a name, for so long, *most* at most.
+
+    Their seeds are counted from *first*.
+    """
     figures = Figures(kind)
     began = time.monotonic()
     seed = first
     with watched():
-        while figures.seconds < seconds:
-            attempt(f"{kind}-{seed}", random_program(Random(seed)), STRATEGIES[kind](Random(seed)), figures)
+        while figures.seconds < seconds and figures.schedules < most:
+            title, program = named or ("", random_program(Random(seed)))
+            name = "-".join(filter(None, (kind, title, str(seed))))
+            attempt(name, program, STRATEGIES[kind](Random(seed)), figures)
             figures.seconds = time.monotonic() - began
             seed += 1
     return figures
@@ -133,7 +140,9 @@ def repeat(name: str, programs: dict[str, Program]) -> Figures:
         plan = {int(count): int(number) for count, number in entries}
         program, strategy = programs[title], ByPlan(plan)
     else:
-        program, strategy = random_program(Random(int(rest))), STRATEGIES[kind](Random(int(rest)))
+        title, _, seed = rest.rpartition("-")
+        program = programs[title] if title else random_program(Random(int(seed)))
+        strategy = STRATEGIES[kind](Random(int(seed)))
     with watched():
         attempt(name, program, strategy, figures)
     return figures

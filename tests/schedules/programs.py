@@ -256,7 +256,7 @@ def _random_op(random: Random, number: int) -> Op:
     return ("turn", end, timeout, random.choice((None, None, None, f"key {number}")))
 
 
-# Two threads each, and little to do: all schedules with one preemption can be run.
+# Two or three threads each, and little to do: all schedules with one preemption can be run.
 SMALL = {
     "turns": Program(1, [[("turn",)], [("turn",)]], opened=1),
     "connects": Program(1, [[("turn",)], [("turn",)]]),
@@ -264,6 +264,7 @@ SMALL = {
     "broken": Program(1, [[("turn", "break")], [("turn",)]], opened=1),
     "refused": Program(1, [[("turn",)], [("turn",)]], refused=(1,)),
     "timeout": Program(1, [[("turn", "sleep")], [("turn", "clean", 0.5)]], opened=1),
+    "expiry": Program(1, [[("turn", "sleep")], [("turn", "clean", 0.7)], [("turn",)]], opened=1),
     "impatient": Program(1, [[("turn",)], [("turn", "clean", 0)]]),
     "keyed": Program(1, [[("turn", "clean", None, "a")], [("turn", "dirty", None, "b")]], opened=1),
     "dropped": Program(1, [[("turn", "drop")], [("turn",)]], opened=1),
