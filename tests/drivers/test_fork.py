@@ -51,6 +51,7 @@ def server_driver(postgres_of_any_kind):
     return postgres_of_any_kind.driver, postgres_of_any_kind.arguments[0]
 
 
+@pytest.mark.fault(55)
 def test_a_child_opens_its_own_and_the_parents_transaction_goes_on(run):
     run("""
     idle, leased = pool.getconn(), pool.getconn()
@@ -85,6 +86,7 @@ def test_a_child_opens_its_own_and_the_parents_transaction_goes_on(run):
     """)
 
 
+@pytest.mark.fault(55)
 def test_a_child_may_close_what_it_has_inherited(run):
     run("""
     leased = pool.getconn()
@@ -96,6 +98,7 @@ def test_a_child_may_close_what_it_has_inherited(run):
     """)
 
 
+@pytest.mark.fault(56)
 def test_a_fork_while_another_thread_is_inside_the_pool(run):
     run(
         """

@@ -58,6 +58,7 @@ TRACES = {
 }
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("trace", TRACES)
 @pytest.mark.parametrize("left_open", [False, True], ids=["committed", "in a transaction"])
 def test_session_leaves_no_trace_of_the_holder_before(postgres, trace, left_open):
@@ -123,6 +124,7 @@ ATTRIBUTES = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(("name", "value"), ATTRIBUTES, ids=[name for name, _ in ATTRIBUTES])
 @pytest.mark.parametrize("level", ["clean", "session"])
 def test_clean_restores_every_attribute(postgres, level, name, value):

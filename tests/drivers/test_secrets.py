@@ -120,6 +120,7 @@ def seen(kind, driver, form, password, **where):
     return everything.texts
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("driver", SCHEMES)
 @pytest.mark.parametrize("kind", [ThreadedConnectionPool, SimpleConnectionPool], ids=["Threaded", "Simple"])
@@ -132,6 +133,7 @@ def test_a_pool_that_cannot_connect_shows_no_password(kind, driver, form, passwo
     assert [text for text in texts if MARK in text] == []
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize("form", [as_dsn, as_keywords, as_dict, as_callable])
 @pytest.mark.parametrize("driver", SCHEMES)
 def test_nor_does_one_whose_password_is_wrong(tcp, driver, form):

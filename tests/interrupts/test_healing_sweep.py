@@ -120,6 +120,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_interrupt_anywhere_loses_no_slot(name: str) -> None:
     make, operation = OPERATIONS[name]

@@ -103,12 +103,14 @@ UNCONTENDED = {
 CLOSING = {"close()": (pool_of(), close), "closeall() with leases": (leased(pool_of()), closeall)}
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("name", UNCONTENDED)
 def test_an_interrupt_anywhere_loses_no_slot(name: str) -> None:
     make, operation = UNCONTENDED[name]
     check(sweep(make, operation, all_slots_back, step=STEP, name=name))
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("name", CLOSING)
 def test_an_interrupt_anywhere_in_closing_leaves_a_pool_that_can_be_closed(name: str) -> None:
     make, operation = CLOSING[name]
@@ -123,6 +125,7 @@ def give_when_waited_for(pool: Any, over: Any) -> None:
         conn = None
 
 
+@pytest.mark.fault(43, 44)
 def test_an_interrupt_anywhere_while_waiting_for_a_connection_loses_no_slot() -> None:
     make = leased(pool_of(), MAXCONN)
     check(sweep(make, get, all_slots_back, step=STEP, name="getconn, handed over", partner=give_when_waited_for))
@@ -158,6 +161,7 @@ def put_to_a_waiter(pool: Any) -> None:
         pool.held.clear()
 
 
+@pytest.mark.fault(43)
 def test_an_interrupt_anywhere_in_putconn_lets_the_waiter_be_served() -> None:
     make = leased(pool_of(Announcing), MAXCONN)
     check(sweep(make, put_to_a_waiter, all_slots_back, step=STEP, name="putconn to a waiter", partner=wait_for_a_turn))

@@ -62,6 +62,7 @@ def test_pain_06_many_frozen_backends_never_cost_more_than_the_callers_timeout(t
     pool.putconn(conn)
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("way", WAYS)
 def test_pain_06_a_frozen_backend_costs_check_timeout_when_it_comes_back(town, make, freeze, driver, way):
     pool = make(getattr(town, way), 0, 1, driver=driver, check_timeout=0.4)
@@ -89,6 +90,7 @@ def slowest(pool, times=100):
     return most
 
 
+@pytest.mark.fault(47)
 def test_pain_11_a_connect_that_hangs_holds_up_nobody_else(inn, make):
     pool = make(inn.dsn, 2, 3)
     first, second = lease(pool, 2)
@@ -107,6 +109,8 @@ def test_pain_11_a_connect_that_hangs_holds_up_nobody_else(inn, make):
     pool.putconn(first)
 
 
+@pytest.mark.fault(47)
+@pytest.mark.fault(8)
 def test_pain_11_a_rollback_that_hangs_holds_up_nobody_else(town, make, freeze):
     pool = make(town.dsn, 2, 2)
     first, second = lease(pool, 2)
@@ -139,6 +143,7 @@ def test_pain_11_a_ping_that_hangs_holds_up_nobody_else(town, make, freeze):
     assert checker.result().idle == 2
 
 
+@pytest.mark.fault(47)
 def test_pain_11_a_close_that_hangs_holds_up_nobody_else(town, make):
     go = Event()
 

@@ -30,6 +30,7 @@ safe = pytest.mark.skipif(
 )
 
 
+@pytest.mark.fault(43)
 @safe
 @pytest.mark.interrupts
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -55,6 +56,7 @@ def test_pain_08_thousands_of_interrupts_at_random_cost_no_slot(close, monkeypat
     pool.close()
 
 
+@pytest.mark.fault(44)
 def test_pain_08_who_waits_can_be_interrupted_and_leaves_the_queue(town, make):
     pool = make(town.dsn, 0, 1, timeout=60)
     conn = pool.getconn()
@@ -110,6 +112,7 @@ def test_pain_08_ten_thousand_cancelled_tasks_cost_no_slot(town):
 # ---- 22: connections of dead threads pile up -------------------------------------------------------------------------
 
 
+@pytest.mark.fault(49)
 def test_pain_22_ten_thousand_short_threads_never_have_more_than_maxconn():
     driver = FakeDriver()
     pool = PersistentConnectionPool(0, 3, connect=FakeConnector(driver.connect), config={"timeout": 20})
@@ -133,6 +136,7 @@ def test_pain_22_ten_thousand_short_threads_never_have_more_than_maxconn():
     pool.close()
 
 
+@pytest.mark.fault(49)
 def test_pain_22_a_dead_threads_connection_is_rolled_back_and_goes_to_the_next(town, make, driver):
     pool = make(town.dsn, 0, 1, driver=driver, kind=PersistentConnectionPool, timeout=5)
     idents, pids = [], set()
@@ -176,6 +180,7 @@ def figures(pool):
     return stats.used, stats.idle, stats.size, stats.opened, stats.discards
 
 
+@pytest.mark.fault(38, 39)
 @pytest.mark.parametrize("kind", KEYED)
 def test_pain_23_every_wrong_put_is_refused_and_changes_nothing(town, make, driver, kind):
     pool, other = (make(town.dsn, 0, 2, driver=driver, kind=kind) for _ in range(2))
@@ -205,6 +210,7 @@ def test_pain_23_every_wrong_put_is_refused_and_changes_nothing(town, make, driv
         pool.putconn(leased)
 
 
+@pytest.mark.fault(38)
 def test_pain_23_two_threads_that_put_one_connection_at_a_time(town, make):
     pool = make(town.dsn, 0, 2)
     for _ in range(50):

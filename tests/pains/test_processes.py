@@ -87,6 +87,7 @@ print("good")
 )
 
 
+@pytest.mark.fault(55, 56)
 @needs_fork
 def test_pain_04_parent_and_child_both_go_on_with_backends_of_their_own(town, tmp_path, driver):
     name_socket_for_kingbase(town.dsn)
@@ -117,6 +118,7 @@ while not pool.stats().waiting:
 }
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("act", ACTS)
 def test_pain_26_a_script_that_never_closes_its_pool_ends_at_once_and_says_nothing(town, tmp_path, driver, act):
     name_socket_for_kingbase(town.dsn)
@@ -256,6 +258,7 @@ def test_pain_34_the_first_checkout_after_a_thaw_is_good(cluster, tmp_path, back
     assert (printed, complaints) == ("42\n42\n", "")
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("background", [True, False])
 def test_pain_34_time_that_the_machine_was_suspended_counts(town, make, monkeypatch, background):
     pool = make(town.dsn, 0, 1, max_lifetime=1800, check_after=0, background=background)
@@ -265,6 +268,7 @@ def test_pain_34_time_that_the_machine_was_suspended_counts(town, make, monkeypa
         assert pid_of(conn) != old
 
 
+@pytest.mark.fault(65)
 def test_pain_34_a_machine_that_was_suspended_looks_at_all_its_connections(town, make, monkeypatch, alone):
     from dbpool.clock import slept
 

@@ -36,6 +36,7 @@ ATTRIBUTES = {
 }
 
 
+@pytest.mark.fault(30)
 def test_pain_13_the_drivers_attributes_are_restored_without_a_round_trip(town, make, driver):
     pool = make(town.dsn, 0, 1, driver=driver)
     conn = pool.getconn()
@@ -76,6 +77,7 @@ def test_pain_13_session_leaves_nothing_of_the_user_before(town, make, driver, t
     pool.putconn(conn)
 
 
+@pytest.mark.fault(28)
 def test_pain_13_the_levels_can_be_chosen(town, make):
     found = {}
     for level in ("none", "rollback", "clean", "session"):
@@ -130,6 +132,7 @@ def test_pain_14_a_connection_that_is_idle_comes_back_without_a_round_trip(town,
     assert log.statements() == []
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("left", ["SELECT 1", "SELECT 1/0"])
 def test_pain_14_an_open_or_failed_transaction_is_rolled_back(town, make, driver, left):
     pool = make(town.dsn, 0, 1, driver=driver)
@@ -225,6 +228,7 @@ def test_pain_18_what_the_server_says_by_the_way_costs_a_ping_and_no_connection(
 # ---- 24: wrong rows after a time-out or a cancel ---------------------------------------------------------------------
 
 
+@pytest.mark.fault(29)
 def test_pain_24_a_connection_whose_answer_is_still_to_come_is_not_used_again(town, make):
     pool = make(town.dsn, 0, 1)
     with administrator(town) as other:
@@ -259,6 +263,7 @@ def test_pain_24_a_cancel_does_not_strike_the_next_user(town, make):
             assert ask(mine, f"SELECT {turn}") == turn
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize("unread", ["COPY (SELECT 1) TO STDOUT", "two answers"])
 def test_pain_24_an_unread_answer_is_not_the_next_users(town, make, unread):
     """Psycopg 3 in the midst of a COPY or a pipeline: the connection comes back busy."""

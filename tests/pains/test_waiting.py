@@ -71,6 +71,7 @@ def test_pain_02_the_twins_error_is_psycopg2s_own(town):
 # ---- 3: who holds the connections? -----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(42)
 @pytest.mark.filterwarnings("ignore:.*was deleted while still open")  # psycopg 3 says so, too
 @pytest.mark.parametrize("in_cycle", [False, True])
 def test_pain_03_a_dropped_connection_frees_its_slot_and_names_the_line_that_got_it(town, make, driver, in_cycle):
@@ -116,6 +117,7 @@ def test_pain_03_a_timeout_names_each_holder_for_how_long_and_where(town, make):
         holder.join()
 
 
+@pytest.mark.fault(42)
 def test_pain_03_a_long_lease_is_logged_once(town, make, caplog):
     caplog.set_level(logging.WARNING, "dbpool")
     pool = make(town.dsn, 0, 2, leak_threshold=0.1, trace=True)
@@ -232,6 +234,7 @@ print(told[0])
 """
 
 
+@pytest.mark.fault(41)
 def test_pain_21_when_every_thread_waits_that_is_said_at_once_and_where(town, tmp_path):
     script = script_of(tmp_path, NESTED, town)
     with Stopwatch() as watch:
@@ -245,6 +248,7 @@ def test_pain_21_when_every_thread_waits_that_is_said_at_once_and_where(town, tm
     assert "every thread of the process waits for this pool" in told
 
 
+@pytest.mark.fault(41)
 def test_pain_21_a_timeout_says_that_all_holders_wait_themselves(town, make):
     pool = make(town.dsn, 0, 2)
     both = threading.Barrier(2)

@@ -306,6 +306,7 @@ def everything_said(pool, caplog):
     return "\n".join([*texts, file.getvalue(), *map(repr, told), *map(str, told), caplog.text])
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(password=passwords)
@@ -331,6 +332,7 @@ def test_pain_40_no_password_is_in_what_a_misplaced_argument_raises(town):
     assert town.installation.password not in str(caught.value)
 
 
+@pytest.mark.fault(68)
 def test_pain_40_a_working_pool_tells_no_password_either(town, driver, caplog):
     caplog.set_level(logging.DEBUG)
     with ThreadedConnectionPool(0, 1, town.tcp_dsn, connect=driver, config={"detect_deadlock": False}) as pool:

@@ -45,6 +45,7 @@ SIZES = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize(("minconn", "maxconn", "error", "name"), SIZES)
 def test_wrong_sizes_are_refused_and_nothing_is_opened(any_kind, driver, minconn, maxconn, error, name):
     with pytest.raises(error, match=rf"\b{name}\b"):
@@ -67,6 +68,7 @@ def test_an_unknown_option_is_refused_and_nothing_is_opened(any_kind, driver):
     assert driver.calls == 0
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize(
     ("option", "value"),
     [("timeout", NAN), ("timeout", -1), ("timeout", True), ("timeout", "5"), ("max_uses", 0), ("reset", "wash")],

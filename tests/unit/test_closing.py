@@ -268,6 +268,7 @@ def test_after_drain_new_connections_live_on(make, kind):
 # ---- resize ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(37)
 def test_resize_to_more_serves_who_waits_at_once(make):
     pool = make(maxconn=1)
     conn = pool.getconn()
@@ -286,6 +287,7 @@ def test_resize_to_less_closes_what_is_idle_at_once(make, kind, driver):
     lease_all(pool)
 
 
+@pytest.mark.fault(37)
 def test_resize_to_less_closes_what_is_leased_on_return(make, kind, driver):
     pool = make(kind, 0, 4, timeout=0)
     conns = [pool.getconn() for _ in range(4)]
@@ -299,6 +301,7 @@ def test_resize_to_less_closes_what_is_leased_on_return(make, kind, driver):
     assert adds_up(pool)
 
 
+@pytest.mark.fault(37)
 def test_resize_to_less_lets_nobody_connect_until_there_is_room(make, driver):
     pool = make(maxconn=3)
     conns, queue = [pool.getconn() for _ in range(3)], Queue(pool)
@@ -313,6 +316,7 @@ def test_resize_to_less_lets_nobody_connect_until_there_is_room(make, driver):
     assert driver.calls == 3
 
 
+@pytest.mark.fault(37)
 def test_resize_to_less_while_one_is_being_opened_stays_within_the_limit(make, driver):
     pool = make(maxconn=2)
     conn = pool.getconn()

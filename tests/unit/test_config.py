@@ -215,6 +215,7 @@ ANYTHING = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize("option", RIGHT)
 @given(value=ANYTHING)
 def test_whatever_an_option_is_given_it_is_right_or_refused_by_name(option, value):
@@ -230,6 +231,7 @@ def test_whatever_an_option_is_given_it_is_right_or_refused_by_name(option, valu
 SIZE = st.one_of(st.integers(-2, 5), st.booleans(), st.floats(), st.none(), st.text(max_size=3), st.decimals())
 
 
+@pytest.mark.fault(67)
 @given(minconn=SIZE, maxconn=SIZE)
 def test_whatever_sizes_a_pool_is_given_they_are_right_or_refused_by_name(minconn, maxconn):
     refusal = None

@@ -78,6 +78,7 @@ def interrupt(request, kind, monkeypatch):
     return run
 
 
+@pytest.mark.fault(45)
 @pytest.mark.parametrize("key", [None, "a"])
 def test_putconn_inside_gives_the_connection_back(make, kind, interrupt, key):
     pool = make(kind, maxconn=2)
@@ -96,6 +97,7 @@ def test_putconn_inside_of_a_connection_that_must_be_closed_frees_the_slot(make,
     lease_all(pool)
 
 
+@pytest.mark.fault(45)
 def test_putconn_inside_serves_who_asked(make, kind, interrupt):
     pool = make(kind, maxconn=1)
     conn = pool.getconn()
@@ -104,6 +106,7 @@ def test_putconn_inside_serves_who_asked(make, kind, interrupt):
     lease_all(pool)
 
 
+@pytest.mark.fault(45)
 def test_getconn_inside_takes_what_is_idle_or_says_exhausted(make, kind, interrupt):
     pool, got = make(kind, minconn=2, maxconn=2), []
     errors = interrupt(pool, lambda: got.append(pool.getconn(timeout=5)))
@@ -151,6 +154,7 @@ def test_resize_inside_takes_effect(make, kind, interrupt):
     assert pool.maxconn == 3
 
 
+@pytest.mark.fault(45)
 def test_putconn_inside_another_threads_wait_wakes_it(make):
     pool = make(ThreadedConnectionPool, maxconn=1)
     conn, queue = pool.getconn(), Queue(pool)
@@ -161,6 +165,7 @@ def test_putconn_inside_another_threads_wait_wakes_it(make):
     lease_all(pool)
 
 
+@pytest.mark.fault(45)
 def test_a_finalizer_that_puts_its_connection_back_is_a_put(make, kind):
     """As an object that leases a connection for its lifetime does."""
     pool = make(kind, maxconn=1)

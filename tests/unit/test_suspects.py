@@ -121,6 +121,7 @@ def test_a_doubt_that_arises_during_a_look_outlives_it(make, clock):
 # ---- suspended ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("look", ["getconn", "sweep"])
 def test_a_machine_that_slept_has_everybody_asked(make, kind, clock, asleep, look):
     pool = make(kind, 0, 2, check_after=1.0, ping_after=3600.0, max_lifetime=None, idle_timeout=None)

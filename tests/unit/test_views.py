@@ -208,6 +208,7 @@ def everything_printed(thing, seen=None, depth=4):
     return "".join([repr(thing), repr(held), pprint.pformat(held), *inner])
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize(
     ("args", "kwargs"),
     [
@@ -248,6 +249,7 @@ def test_no_log_line_of_a_pool_holds_a_secret(kind, caplog):
     assert SECRET not in "".join(repr(vars(record)) for record in caplog.records)
 
 
+@pytest.mark.fault(68)
 @pytest.mark.parametrize("pool_kind", [SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool])
 @pytest.mark.parametrize(("args", "kwargs"), [((f"password={SECRET}",), {}), ((), {"password": SECRET})])
 def test_no_frame_of_the_packages_own_shows_a_secret(pool_kind, args, kwargs, monkeypatch):
