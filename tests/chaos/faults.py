@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .load import Worker
@@ -48,6 +49,13 @@ def some(scene: Scene, pids: list[int], most: int) -> list[int]:
     return scene.rng.sample(pids, min(len(pids), scene.rng.randint(1, most)))
 
 
+def each(pids: list[int], act: Callable[[int], None]) -> None:
+    """Do it to each backend; one may have ended since it was listed."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            act(pid)
+
+
 @kind
 def kill(scene: Scene, load: Load) -> Healed:
     """Backends are ended by an administrator: all or some."""
@@ -64,11 +72,9 @@ def freeze(scene: Scene, load: Load) -> Healed:
     """Backends stand still for longer than check_timeout, and go on."""
     pids = some(scene, scene.backends(), MAXCONN)
     scene.deaf = True
-    for pid in pids:
-        scene.cluster.pause(pid)
+    each(pids, scene.cluster.pause)
     time.sleep(scene.rng.uniform(*LONG))
-    for pid in pids:
-        scene.cluster.resume(pid)
+    each(pids, scene.cluster.resume)
     return hearing(scene, now_healed(f"{len(pids)} backends"))
 
 
@@ -130,8 +136,7 @@ def standstill(scene: Scene, load: Load) -> Healed:
     """Backends end, and new connections hang: the postmaster stands still, and goes on."""
     pids = some(scene, scene.backends(), MAXCONN)
     scene.cluster.pause()
-    for pid in pids:
-        os.kill(pid, signal.SIGTERM)
+    each(pids, lambda pid: os.kill(pid, signal.SIGTERM))
     time.sleep(scene.rng.uniform(*SHORT))
     scene.cluster.resume()
     return now_healed(f"{len(pids)} backends")
