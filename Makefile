@@ -16,7 +16,7 @@ DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test faults chaos nightly test-all bench bench-faults docs lint types format clean pythons
+.PHONY: help demo test faults chaos nightly test-all bench bench-faults mutants docs lint types format clean pythons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -65,6 +65,9 @@ bench: $(VENV)/.with-bench,server,test ## measure the hot path, fairness, the pr
 
 bench-faults: $(VENV)/.with-bench,server,test ## put six pools through sixteen faults, print who bears them best
 	$(IN_VENV) benchmarks/faults.py $(ARGS)
+
+mutants: $(VENV)/.with-mutants,test ## change the core, one thing at a time, and see whether the tests notice
+	nice -n 19 $(IN_VENV) -m tests.mutants $(ARGS)
 
 docs: $(VENV)/.with-docs ## build the documents; a warning is an error
 	$(IN_VENV) -m sphinx -W --keep-going -q docs build/docs $(ARGS)
