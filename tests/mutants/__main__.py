@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -30,7 +29,6 @@ def main() -> int:
     parser.add_argument("files", nargs="*", default=FILES, help="FILE or FILE:LINE; all of the core if left out")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes at a time")
     options = parser.parse_args()
-    warnings.simplefilter("ignore", SyntaxWarning)  # a mutant may compare literals with `is`
     lines = {file: int(line) if line else None for file, _, line in (each.partition(":") for each in options.files)}
     began, reasons, fates = time.monotonic(), listed(), []
     LOG.parent.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import marshal
+import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -110,11 +111,13 @@ def meaningless(source: str) -> list[Span]:
 
 
 def runs(source: str) -> bool:
-    """Whether it can be compiled at all; an operator may write what is no Python."""
-    try:
-        compile(source, "mutant", "exec")
-    except SyntaxError:
-        return False
+    """Whether it can be compiled, and without a warning: pytest would take one for an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            compile(source, "mutant", "exec")
+        except (SyntaxError, SyntaxWarning):
+            return False
     return True
 
 

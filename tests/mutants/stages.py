@@ -11,12 +11,12 @@ FILES = tuple(f"dbpool/{name}.py" for name in ("state", "semaphore", "entry", "p
 # They look at the text of the source, or take long, and both are nothing that a mutant of these files can fail first.
 LEFT_OUT = ("test_floors", "test_config", "test_processes", "test_dropping")
 FIRST = {
-    "state": "state health",
-    "semaphore": "state getting",
-    "entry": "state health",
+    "state": "matching wishes state health",
+    "semaphore": "semaphore state",
+    "entry": "entry state health",
     "pool": "persistent getting putting deadlock connecting closing",
-    "registry": "state health refusals",
-    "health": "health state suspects",
+    "registry": "state health matching wishes",
+    "health": "health state matching",
 }
 
 

@@ -1,0 +1,128 @@
+"""FifoSemaphore alone: permits, the line, and waiters that are gone before they have left it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from dbpool.semaphore import FifoSemaphore, Waiter
+
+from .pure import Caller
+
+
+@pytest.fixture
+def gone():
+    return []
+
+
+@pytest.fixture
+def line(gone):
+    return FifoSemaphore(2, gone.append)
+
+
+def joined(line, number):
+    callers = [Caller() for _ in range(number)]
+    for caller in callers:
+        line.join(caller)
+    return callers
+
+
+@pytest.mark.parametrize(("out", "room"), [(0, 2), (1, 1), (2, 0), (3, -1)])
+def test_there_is_room_for_as_many_as_are_not_out(line, out, room):
+    assert line.room(out) == room
+
+
+def test_without_permits_there_is_always_room(gone):
+    assert FifoSemaphore(None, gone.append).room(10**9) == float("inf")
+
+
+def test_first_come_first_in_line(line):
+    first, second, third = callers = joined(line, 3)
+    assert list(line) == callers
+    assert line.head() is first
+    line.leave(second)
+    line.leave(first)
+    assert line.head() is third
+    assert len(line) == 1
+
+
+def test_who_comes_back_to_the_head_is_before_all_others(line):
+    callers = joined(line, 2)
+    again = Caller()
+    line.return_to_head(again)
+    assert list(line) == [again, *callers]
+
+
+def test_who_is_in_line_is_known_by_its_place(line):
+    first, second = joined(line, 2)
+    place = first.place
+    assert place in line
+    line.leave(first)
+    assert place not in line
+    assert first.place is None
+    assert second.place in line
+
+
+def test_leaving_twice_is_leaving(line):
+    first, second = joined(line, 2)
+    line.leave(first)
+    line.leave(first)
+    assert list(line) == [second]
+
+
+def test_the_threads_that_wait_are_named_once_each(line):
+    callers = [Caller(ident=ident) for ident in (7, 8, 7)]
+    for caller in callers:
+        line.join(caller)
+    assert line.idents() == {7, 8}
+
+
+def test_who_has_left_leaves_nothing_to_be_told_of(line, gone):
+    (caller,) = joined(line, 1)
+    line.leave(caller)
+    del caller
+    gc.collect()
+    assert gone == []
+
+
+def test_who_is_gone_without_leaving_is_told_of_passed_over_and_can_be_forgotten(line, gone):
+    first, second = joined(line, 2)
+    del first
+    assert len(gone) == 1
+    assert list(line) == [second]
+    assert len(line) == 2
+    line.forget(gone[0])
+    assert len(line) == 1
+
+
+def test_looking_for_the_head_forgets_those_who_are_gone(line):
+    callers = joined(line, 3)
+    del callers[:2]
+    assert line.head() is callers[0]
+    assert len(line) == 1
+    callers.clear()
+    assert line.head() is None
+    assert len(line) == 0
+
+
+def test_one_that_died_just_before_it_was_in_line_can_be_forgotten(line, gone):
+    """An interrupt strikes between two steps of join()."""
+
+    class Struck(Caller):
+        def _strike(self, place):
+            raise KeyboardInterrupt
+
+        place = property(lambda self: None, lambda self, place: place and self._strike(place))
+
+    with pytest.raises(KeyboardInterrupt):
+        line.join(Struck())
+    gc.collect()
+    (place,) = gone
+    line.forget(place)
+    assert len(line) == 0
+
+
+def test_how_a_waiter_is_woken_is_the_shells_to_say():
+    with pytest.raises(NotImplementedError):
+        Waiter(None, 1, 0.0).wake()
