@@ -24,6 +24,11 @@ class Waiter:
         "stood", "ticket", "unused",
     )  # fmt: skip
 
+    # Of the connection that it is given:
+    lease: int  # which of its leases that is ...
+    look: bool  # ... whether it needs a closer look first ...
+    unused: float  # ... and for how many seconds nobody heard of it before
+
     def __init__(self, key: Any, ident: int, since: float) -> None:
         self.key = key
         self.ident = ident
@@ -33,9 +38,6 @@ class Waiter:
         self.patient = True  # it waits for what may come; else it wants to know at once why it gets nothing
         self.place: Place | None = None
         self.conn: Any = None  # what it is given: a connection ...
-        self.lease = 0  # ... for this of its leases ...
-        self.look = False  # ... which needs a closer look first ...
-        self.unused = 0.0  # ... after so many seconds in which nobody heard of it ...
         self.error: BaseException | None = None  # ... or the reason why not
         self.ticket: Any = None  # the right to open a connection on the pool's behalf; it goes on waiting
 

@@ -123,6 +123,13 @@ def test_one_that_died_just_before_it_was_in_line_can_be_forgotten(line, gone):
     assert len(line) == 0
 
 
+def test_who_has_just_come_is_patient_has_not_slept_and_has_been_given_nothing():
+    waiter = Waiter("key", 7, 5.0)
+    assert (waiter.key, waiter.ident, waiter.since) == ("key", 7, 5.0)
+    assert (waiter.patient, waiter.slept, waiter.stood) == (True, False, 0.0)
+    assert (waiter.conn, waiter.error, waiter.ticket, waiter.place) == (None, None, None, None)
+
+
 def test_how_a_waiter_is_woken_is_the_shells_to_say():
     with pytest.raises(NotImplementedError):
         Waiter(None, 1, 0.0).wake()
