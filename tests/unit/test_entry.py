@@ -8,7 +8,10 @@ import sqlite3
 import pytest
 
 from dbpool.entry import (
+    ALIVE,
     FOR_EVER,
+    RETIRED,
+    WRITABLE,
     Entry,
     Status,
     StrongEntry,
@@ -44,6 +47,11 @@ def test_a_new_one_is_open_unused_unsuspected_and_nobodys(kind):
     assert (entry.fate, entry.key, entry.home, entry.holder) == (None, None, None, None)
     assert (entry.site, entry.socket) == (None, None)
     assert (entry.since, entry.opened, entry.seen) == (NOW, NOW, NOW)
+
+
+def test_doubts_are_ordered_and_retired_is_before_every_time():
+    assert 0 < ALIVE < WRITABLE
+    assert RETIRED < 0.0 < FOR_EVER
 
 
 def test_without_limits_it_is_good_for_ever():
