@@ -153,7 +153,7 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
 
     def _open_missing(self, errors: list[BaseException], wait: bool) -> None:
         """Open in parallel, in threads, what is missing to have minconn."""
-        missing = self._state.missing()
+        missing = self._state.to_open()
         workers = min(missing, self._config.max_connecting or missing)
         done: SimpleQueue[None] = SimpleQueue()
         awake: list[bool] = []

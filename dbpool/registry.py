@@ -46,6 +46,7 @@ class Registry:
         self.errors: Bound = bind(None)
         self.last_error: BaseException | None = None  # why the last connect failed, until one succeeds
         self.retry_at = RETIRED  # the server refused: no connect before then, and one at a time until one succeeds
+        self.refill_at = RETIRED  # it refused, for good perhaps: the same for connects that nobody waits for
         self.doubts = 0  # how often all connections were doubted
         self.unfit: Callable[[Any], Any] = ().__contains__  # set by the shell: a local look at a connection
         self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
@@ -92,6 +93,10 @@ class Registry:
     def missing(self) -> int:
         """How many must be opened to have ``minconn``."""
         return max(0, self.minconn - self.size())
+
+    def to_open(self) -> int:
+        """How many of those may be opened at a time: one, to see whether a server that refused lets us in again."""
+        return min(self.missing(), 1 if self.refill_at != RETIRED else self.maxconn)
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
@@ -146,7 +151,7 @@ class Registry:
             self.retire(entry)
         self.opened += 1
         self.last_error = None
-        self.retry_at = RETIRED
+        self.retry_at = self.refill_at = RETIRED
         self.gate = True
         self.idle.append(conn)
         return True
@@ -178,6 +183,8 @@ class Registry:
         hopeful = refusal == "transient" or (refusal is not None and len(self.entries) > len(self.closing))
         if hopeful:
             self.retry_at = retry_at
+        if refusal is not None:
+            self.refill_at = retry_at
         delivered = waiter is not None and not (hopeful and waiter.patient) and self._refuse(waiter, error)
         if refusal is not None and not hopeful:
             for other in list(self.waiters):
@@ -279,6 +286,7 @@ class Registry:
         self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
         self.wishes = []
         self.uses_of_closed, self.waited, self.last_error, self.retry_at = 0, 0.0, None, RETIRED
+        self.refill_at = RETIRED
 
     # ---- reaping -----------------------------------------------------------------------------------------------------
 

@@ -199,7 +199,8 @@ class Upkeep(Connecting[C]):
         self._settle()
 
     def _refill(self, wait: bool = False) -> None:
-        if self._config.start != "lazy" and not self._state.closed:
+        state = self._state
+        if self._config.start != "lazy" and not state.closed and uptime() >= state.refill_at:
             self._open_missing([], wait)  # in threads, where there may be: a connect can take long
 
     def _open_missing(self, errors: list[BaseException], wait: bool) -> None:
