@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from dbpool import fork, logs
 from dbpool.bounded import Bounds, Overdue, cut
 from dbpool.connectors.base import Connector, by_module, find
+from dbpool.entry import FOR_EVER
 from dbpool.errors import Bound, bind
 from dbpool.hidden import HiddenArgs, HiddenKwargs
 
@@ -37,6 +39,7 @@ class Opener:
         self._source = _resolve(connect)
         self._config = config
         self._bounds = Bounds(config.check_timeout, config.background, threads)
+        self._compared = False  # the server's limit for idle sessions with ours
         self.args = HiddenArgs(args)
         self.kwargs = HiddenKwargs(kwargs)
         self.connector: Connector | None = self._source if isinstance(self._source, Connector) else None
@@ -99,6 +102,7 @@ class Opener:
                 self._config.on_connect(conn)
                 if not connector.is_clean(conn):
                     connector.commit(conn)
+            self._compare_limits(conn, connector)
             if connector.unfit(conn):
                 raise self.errors.PoolError("connect returned a connection that cannot be used: closed, or busy")
             if self._config.ping_on_connect or self._config.role is not None:
@@ -154,6 +158,24 @@ class Opener:
         except Overdue as exc:
             text = f"connection pool exhausted: a new connection does not answer: {exc}"
             raise self.errors.PoolTimeout(text) from exc
+
+    def _compare_limits(self, conn: Any, connector: Connector) -> None:
+        """Warn, once, if the server ends idle sessions sooner than this pool closes or pings them."""
+        limits = (self._config.idle_timeout, self._config.ping_interval)
+        ours = min(FOR_EVER if limit is None else limit for limit in limits)
+        if self._compared or ours == 0 or type(connector).idle_limit is Connector.idle_limit:
+            return
+        self._compared = True
+        theirs = None
+        with suppress(Exception):  # a server of another kind; and if it does not answer, the connection is unfit
+            theirs = self._bounds.run(connector, conn, connector.idle_limit, conn)
+        if theirs is not None and theirs < ours:
+            logs.warning(
+                "%s: the server ends sessions that are idle for %g s (idle_session_timeout): set ping_interval, or "
+                "idle_timeout, to less",
+                self._config.name or "a pool",
+                theirs,
+            )
 
     def refusal(self, error: BaseException) -> str | None:
         """Say what a failed connect means: a "transient" or "permanent" refusal of the server's, or None: neither."""

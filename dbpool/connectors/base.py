@@ -89,6 +89,10 @@ class Connector:
         """Ask whether the server takes writes: a ping, too. None: it has no such notion."""
         return self.ping(conn)  # type: ignore[func-returns-value]
 
+    def idle_limit(self, conn: Any) -> float | None:
+        """Ask for how many seconds the server lets a session be idle. None: for ever, or it has no such notion."""
+        return None
+
     def is_busy(self, conn: Any) -> bool:
         """Tell from local knowledge whether another thread is using *conn* just now."""
         return False

@@ -14,6 +14,7 @@ IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)  # libpq's PQtransactionStatu
 TUPLES_OK = 2  # libpq's PGRES_TUPLES_OK
 READ_ONLY = "25006"  # SQLSTATE read_only_sql_transaction
 WRITABLE_QUERY = "SHOW transaction_read_only"  # "on" also on a standby; known in all of KingbaseES's modes
+IDLE_LIMIT_QUERY = "SELECT max(setting) FROM pg_settings WHERE name = 'idle_session_timeout'"  # ms; PostgreSQL 14
 # The drivers give a failed connect no SQLSTATE: what it means is told by its text, in the languages of the servers that
 # refuse (28P01, 28000, 3D000; an unknown host; a certificate). Any other refusal is taken to pass.
 PERMANENT = re.compile(
@@ -63,6 +64,19 @@ class LibpqConnector(Connector):
         return state == READ_ONLY and not self._is_told_read_only(conn)
 
     def _is_told_read_only(self, conn: Any) -> bool:
+        raise NotImplementedError
+
+    def is_writable(self, conn: Any) -> bool | None:
+        return bool(self._ask(conn, WRITABLE_QUERY) == "off")
+
+    def idle_limit(self, conn: Any) -> float | None:
+        return int(self._ask(conn, IDLE_LIMIT_QUERY) or 0) / 1000 or None
+
+    def ping(self, conn: Any) -> None:
+        self._ask(conn, "SELECT 1")
+
+    def _ask(self, conn: Any, query: str) -> str | None:
+        """Return the one value of a query, in one round trip that leaves no transaction open."""
         raise NotImplementedError
 
     def refusal(self, error: BaseException) -> str | None:
@@ -122,12 +136,6 @@ class Psycopg2Connector(LibpqConnector):
             )
 
         return changed
-
-    def ping(self, conn: Any) -> None:
-        self._ask(conn, "SELECT 1")
-
-    def is_writable(self, conn: Any) -> bool | None:
-        return bool(self._ask(conn, WRITABLE_QUERY) == "off")
 
     def _ask(self, conn: Any, query: str) -> Any:
         """Run *query* in no transaction: then it is one round trip, not three."""
@@ -205,18 +213,13 @@ class Psycopg3Connector(LibpqConnector):
         conn._prepared.clear()  # else it goes on using what it has prepared: it sees DISCARD ALL the first time only
         super()._discard_all(conn)
 
-    def ping(self, conn: Any) -> None:
-        self._ask(conn, b"SELECT 1")
-
-    def is_writable(self, conn: Any) -> bool | None:
-        return bool(self._ask(conn, WRITABLE_QUERY.encode()) == b"off")
-
-    def _ask(self, conn: Any, query: bytes) -> Any:
+    def _ask(self, conn: Any, query: str) -> str | None:
         """Ask through libpq itself: one round trip, no transaction, no prepared statement, no row factory."""
-        result = conn.pgconn.exec_(query)
+        result = conn.pgconn.exec_(query.encode())
         if result.status != TUPLES_OK:
             raise self.operational(conn.pgconn.error_message.decode(errors="replace").strip() or "no answer")
-        return result.get_value(0, 0)
+        value = result.get_value(0, 0)
+        return None if value is None else value.decode()
 
     def is_lost(self, conn: Any) -> bool:
         return bool(conn.broken)
