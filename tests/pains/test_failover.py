@@ -73,6 +73,7 @@ def write(pool, driver, times):
     return errors
 
 
+@pytest.mark.fault(22)
 def test_pain_07_one_write_fails_after_a_failover_and_the_rest_go_to_the_new_server(pair, make, driver):
     pool = make(tcp(pair), 0, 5, driver=driver)
     conns = lease(pool, 5)
@@ -89,6 +90,7 @@ def tcp(pair):
     return lambda: pair.now.tcp_dsn
 
 
+@pytest.mark.fault(22)
 def test_pain_07_no_connection_that_is_out_fails_more_than_once(pair, make):
     pool = make(pair.dsn, 0, 3)
     blocks = [pool.connection() for _ in range(3)]
@@ -103,6 +105,7 @@ def test_pain_07_no_connection_that_is_out_fails_more_than_once(pair, make):
     assert not old & set(warm(pool, 3))
 
 
+@pytest.mark.fault(22)
 def test_pain_07_with_a_role_not_even_one_write_fails(pair, make, driver):
     pool = make(tcp(pair), 0, 5, driver=driver, role="read-write", ping_after=0)
     conns = lease(pool, 5)
@@ -151,6 +154,7 @@ class Clerk:
         return dict(word.split("=", 1) for word in self.dsn().split())
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("form", ["dsn", "keywords"])
 def test_pain_29_the_arguments_are_asked_for_at_each_connect(town, make, driver, clerk, form):
     pool = make(getattr(clerk, form), 0, 3, driver=driver)
@@ -240,6 +244,7 @@ def test_pain_30_what_is_wrong_with_the_options_is_said_and_nothing_is_opened(to
 # ---- 36: it keeps connecting to the old address ----------------------------------------------------------------------
 
 
+@pytest.mark.fault(15)
 def test_pain_36_every_connect_finds_the_address_anew_and_drain_leaves_the_old_one(
     inn, other_inn, make, driver, address
 ):  # fmt: skip

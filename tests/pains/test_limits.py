@@ -184,6 +184,7 @@ def test_pain_16_a_limiter_takes_from_a_pool_that_has_idle_ones(town, make):
     put_all(busy, conns)
 
 
+@pytest.mark.fault(18)
 def test_pain_16_too_many_clients_are_served_by_the_connections_there_are(cluster, make, driver):
     server = cluster(max_connections="8", superuser_reserved_connections="0", max_wal_senders="0")
     others = [psycopg2.connect(server.dsn) for _ in range(6)]

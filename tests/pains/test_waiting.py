@@ -164,6 +164,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.fault(15, 20)  # an unknown host; an unknown database
 @pytest.mark.parametrize("case", REFUSED)
 def test_pain_19_what_waiting_cannot_mend_fails_all_who_wait_at_once(town, make, driver, case):
     changed, text = REFUSED[case]
