@@ -73,6 +73,7 @@ class Sampler:
     def _look_on(self, cursor: Any) -> None:
         while not self._stopped.wait(PERIOD):
             self._look_at_line()
+            asked = time.monotonic()
             cursor.execute(QUERY)
             mine: set[int] = set()
             others: dict[str, int] = {}
@@ -81,7 +82,7 @@ class Sampler:
                     mine.add(pid)
                 else:
                     others[of] = others.get(of, 0) + 1
-            self._judge(mine)
+            self._judge(mine, asked)
             for of, count in others.items():  # children's pools, which close nothing as long as they are used
                 if count > MAXCONN:
                     self._scene.accuse("over maxconn", f"{count} backends of the forked {of}")
@@ -96,7 +97,7 @@ class Sampler:
         self._scene.journal.note("note", "line", data={"began": began, "line": line, "calm": calm})
         self.lines += 1
 
-    def _judge(self, seen: set[int]) -> None:
+    def _judge(self, seen: set[int], asked: float) -> None:
         """Asked after the server was: what is open now, and was listed then, was open all the time between."""
         census, now = self._census, time.monotonic()
         held = seen & census.open_pids()
@@ -113,6 +114,9 @@ class Sampler:
         self._strangers = {pid: self._strangers.get(pid, now) for pid in strange}
         for pid, since in self._strangers.items():
             self._expect_end(pid, since, CONNECT_TIMEOUT + LATE, now, "that nobody knows")
+        for pid in set(census.let_go) - seen:  # it is gone, and its number may be given to another
+            if census.let_go.get(pid, now) < asked:
+                census.let_go.pop(pid, None)
         for pid in let_go:
             self._expect_end(pid, census.let_go.get(pid, now), LATE, now, "whose connection was closed")
 

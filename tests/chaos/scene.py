@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from clusters import Cluster
 
 MINCONN, MAXCONN = 2, 8
-CHECK_TIMEOUT, CONNECT_TIMEOUT = 0.4, 3.0
-TIMEOUT = 20.0  # seconds that a patient caller waits: longer than any fault lasts
+CHECK_TIMEOUT = 0.4  # seconds
+# Seconds, longer than any fault lasts: who waits in line then fails only if the pool lets him down. (A connect that
+# hangs for connect_timeout is told to the caller for whom it was made, however long he would have waited.)
+CONNECT_TIMEOUT, TIMEOUT = 10.0, 20.0
 LOOK = 0.01  # seconds between two looks
 DIRECT = 4  # each so manieth connection goes by the Unix socket, the others through the proxy
 CONFIG = {
