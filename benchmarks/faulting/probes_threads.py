@@ -51,7 +51,7 @@ def hogged(kind: type[Pool], server: Server) -> Cell:
     middle = statistics.median(waits)
     if middle >= PATIENCE:
         return Cell(f"> {PATIENCE:.0f} s", (float("inf"),))
-    return Cell(f"{middle * 1000:.1f} ms", (middle,))
+    return Cell(f"{middle * 1000:.1f} ms" if middle < 1 else f"{middle:.2f} s", (middle,))
 
 
 def wait_once(pool: Pool) -> float:
