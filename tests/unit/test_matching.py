@@ -40,6 +40,14 @@ def test_one_more_is_refused_though_more_wait_than_may():
         state.arrive(Caller())
 
 
+def test_too_many_that_are_open_do_not_count_as_callers_who_wait():
+    state = PoolState("alone", 0, 2, max_waiting=1)
+    kept = [leased(state, *opened(state)).conn for _ in range(2)]
+    state.set_limits(0, 0)
+    assert state.arrive(Caller()) is None
+    assert len(kept) == 2
+
+
 def test_what_a_leaving_waiter_gives_back_is_idle_and_has_no_key(state):
     (conn,) = opened(state)
     caller = leased(state, conn, "a")
@@ -113,13 +121,13 @@ def test_those_in_line_at_a_pool_that_is_closed_are_told(state):
 
 def test_only_those_who_slept_count_as_having_waited(state):
     opened(state, 3)
-    awake, first, second = Caller(since=NOW), Caller(since=NOW), Caller(since=NOW + 1)
+    awake, first, second = Caller(since=NOW), Caller(since=300.0), Caller(since=NOW + 1)
     first.slept = second.slept = True
     queued(state, awake, now=NOW + 2)
     assert (state.waits, state.waited) == (0, 0.0)
     queued(state, first, now=NOW + 3)
     queued(state, second, now=NOW + 3)
-    assert (state.waits, state.waited) == (2, 5.0)
+    assert (state.waits, state.waited) == (2, 705.0)
 
 
 @pytest.mark.parametrize(("after", "due"), [(0, False), (9, False), (10, True), (11, True)])
@@ -188,11 +196,11 @@ def test_what_is_over_its_limit_or_unfit_is_closed_for_that_reason(state):
 
 @pytest.fixture
 def homes():
-    """A state that gives a key its own again, the keys of three living threads, and their connections, all idle."""
-    state = PoolState("alone", 0, 3, at_home=True)
-    tokens = [ThreadKey() for _ in range(3)]
+    """A state that gives a key its own again, the keys of four living threads, and their connections, all idle."""
+    state = PoolState("alone", 0, 4, at_home=True)
+    tokens = [ThreadKey() for _ in range(4)]
     keys = [ThreadRef(token, state.lost.append) for token in tokens]
-    conns = opened(state, 3)
+    conns = opened(state, 4)
     state.idle.clear()
     for conn, key in zip(conns, keys):
         state.idle.append(conn)
@@ -203,7 +211,7 @@ def homes():
     return state, keys, conns, tokens
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_a_key_gets_its_own_wherever_it_lies_and_the_others_keep_their_order(homes, number):
     state, keys, conns, _ = homes
     caller = Caller(keys[number])
@@ -214,20 +222,20 @@ def test_a_key_gets_its_own_wherever_it_lies_and_the_others_keep_their_order(hom
 
 
 def test_a_key_without_one_of_its_own_gets_the_newest_and_the_others_keep_their_order(homes):
-    state, _, (first, second, third), _ = homes
+    state, _, conns, _ = homes
     token = ThreadKey()
     caller = Caller(ThreadRef(token))
     queued(state, caller)
-    assert caller.conn is third
-    assert list(state.idle) == [first, second]
+    assert caller.conn is conns.pop()
+    assert list(state.idle) == conns
 
 
 def test_what_is_not_known_any_more_is_nobodys_own(homes):
-    state, keys, (first, _, third), _ = homes
-    del state.entries[id(third)]
+    state, keys, conns, _ = homes
+    del state.entries[id(conns[-1])]
     caller = Caller(keys[0])
     queued(state, caller)
-    assert caller.conn is first
+    assert caller.conn is conns[0]
 
 
 def test_where_no_key_has_its_own_the_order_alone_decides(state):

@@ -66,6 +66,16 @@ def test_it_wishes_for_no_more_than_have_room_here(limiter, other):
     assert state.wishes == [NOW, NOW + 1]
 
 
+def test_it_wishes_for_nobody_while_it_has_more_than_it_may(limiter, other):
+    state = state_under(limiter, maxconn=2)
+    kept = [leased(state, *opened(state)).conn for _ in range(2)]
+    opened(other)
+    state.set_limits(0, 1)
+    queued(state, Caller(), Caller())
+    assert state.wishes == []
+    assert len(kept) == 2
+
+
 def test_it_wishes_for_no_more_than_those_for_whom_none_is_under_way(state, other):
     """A connect whose owner was served otherwise serves another."""
     opened(other, 2)
@@ -109,11 +119,11 @@ def test_idle_ones_are_closed_for_as_many_as_wait_elsewhere(state, other):
 
 def test_no_more_are_closed_than_are_idle(state, other):
     opened(state, 3)
-    kept = [leased(state, state.idle[-1]).conn]
+    caller = leased(state, state.idle[-1])
     queued(other, Caller(), Caller(), Caller())
     assert len(state.match(NOW + 1).close) == 2
     assert not state.idle
-    assert len(kept) == 1
+    assert id(caller.conn) in state.leases
 
 
 def test_who_came_before_those_who_wait_elsewhere_is_served_first(state, other):
@@ -127,19 +137,16 @@ def test_who_came_before_those_who_wait_elsewhere_is_served_first(state, other):
 
 def test_who_came_after_those_who_wait_elsewhere_is_not(state, other):
     (conn,) = opened(state)
-    kept = opened(other, 2)
-    for each in kept:
-        other.idle.remove(each)
+    holders = [leased(other, *opened(other)) for _ in range(2)]
     queued(other, Caller(since=NOW + 2), now=NOW + 3)
     late = Caller(since=NOW + 3)
     assert queued(state, late, now=NOW + 4).close == [conn]
     assert late.conn is None
+    assert len(other.leases) == len(holders)
 
 
 def test_the_gate_is_shut_while_something_is_owed_and_opens_then(state, other):
-    conns = opened(state, 3)
-    callers = [leased(state, conn) for conn in [conns[2]]]
-    state.idle.clear()  # all are leased
+    holders = [leased(state, *opened(state)) for _ in range(3)]
     caller = Caller()
     queued(other, caller)
     state.match(NOW)
@@ -148,4 +155,4 @@ def test_the_gate_is_shut_while_something_is_owed_and_opens_then(state, other):
     other.match(NOW)
     state.match(NOW)
     assert not state.gate
-    assert len(callers) == 1
+    assert len(state.leases) == len(holders)
