@@ -15,8 +15,8 @@ FIRST = {
     "semaphore": "semaphore state",
     "entry": "entry state health",
     "pool": "persistent getting putting deadlock connecting closing",
-    "registry": "state health matching wishes",
-    "health": "health state matching",
+    "registry": "registry reaping state health matching wishes",
+    "health": "health state matching registry",
 }
 
 

@@ -1,0 +1,344 @@
+"""The registry alone: its limits and figures, rights to connect and what comes of them."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from dbpool import Limiter
+from dbpool.entry import RETIRED, record
+from dbpool.errors import PoolTimeout
+from dbpool.state import PoolState
+
+from .pure import NOW, Caller, Conn, leased, opened, queued
+
+
+@pytest.fixture
+def state():
+    return PoolState("alone", 0, 3, connect_limit=10.0)
+
+
+def begun(state, *, owner=None):
+    """Return a connect that was begun."""
+    ticket = state.issue(NOW, owner and owner.place)
+    assert state.begin(ticket)
+    return ticket
+
+
+# ---- what a new one is -----------------------------------------------------------------------------------------
+
+
+def test_a_new_one_has_nothing_has_counted_nothing_and_diverts_hits_until_it_is_matched(state):
+    assert (state.name, state.minconn, state.maxconn, state.size()) == ("alone", 0, 3, 0)
+    assert (state.opened, state.aborted, state.connect_errors) == (0, 0, 0)
+    assert (state.waits, state.timeouts, state.refused, state.waited, state.uses_of_closed) == (0, 0, 0, 0.0, 0)
+    assert (state.generation, state.doubts, state.discards, state.wishes, state.again) == (0, 0, {}, [], [])
+    assert (state.closed, state.last_error, state.is_refused(), state.limiter) == (False, None, False, None)
+    assert state.gate
+    state.match(NOW)
+    assert not state.gate
+
+
+def test_unless_told_otherwise_it_opens_at_once_keeps_for_ever_and_lets_anybody_wait():
+    state = PoolState("alone", 0, 3)
+    assert [state.try_issue(NOW) is not None for _ in range(4)] == [True, True, True, False]
+    state.tickets.clear()
+    conns = opened(state, 2)
+    assert state.match(NOW + 10**9).close == []
+    assert leased(state, conns[1], now=NOW + 10**9).look is False
+    ticket = state.issue(NOW)
+    state.match(NOW + 10**9)
+    assert ticket.ref in state.tickets, "a connect may take as long as it likes"
+    assert state._fit(Caller(), NOW, []) is conns[0], "every connection is fit"
+
+
+@pytest.mark.parametrize(("oldest_first", "taken"), [(False, 1), (True, 0)])
+def test_which_of_the_idle_ones_is_taken_and_where_it_is_put_back_untouched(oldest_first, taken):
+    state = PoolState("alone", 0, 2, oldest_first=oldest_first)
+    conns = opened(state, 2)
+    conn = state.take()
+    assert conn is conns[taken]
+    state.untake(conn)
+    assert list(state.idle) == conns
+
+
+def test_a_listener_diverts_all_hits():
+    state = PoolState("alone", 0, 2, divert=True)
+    state.match(NOW)
+    assert state.gate
+
+
+# ---- limits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("overflow", "room"), [(0, 2), (3, 5), (None, float("inf"))])
+def test_there_is_room_for_maxconn_and_the_overflow(overflow, room):
+    assert PoolState("alone", 0, 2, max_overflow=overflow).waiters.room(0) == room
+
+
+def test_new_limits_are_acted_on_at_the_next_match(state):
+    conns = opened(state, 3)
+    state.match(NOW)
+    assert not state.gate
+    state.set_limits(1, 2)
+    assert (state.gate, state.minconn, state.maxconn) == (True, 1, 2)
+    assert state.match(NOW).close == conns[:1]
+
+
+@pytest.mark.parametrize(("keep", "minconn", "gate"), [(True, 0, False), (False, 0, True), (False, 2, False)])
+def test_hits_pass_while_no_more_are_open_than_are_kept(keep, minconn, gate):
+    state = PoolState("alone", minconn, 3, keep_surplus=keep)
+    callers = [leased(state, *opened(state)) for _ in range(2)]
+    state.match(NOW)
+    assert state.gate is gate
+    assert len(state.leases) == len(callers)
+
+
+@pytest.mark.parametrize(("minconn", "missing"), [(0, 0), (1, 0), (2, 1), (3, 2)])
+def test_what_is_missing_is_what_minconn_lacks(state, minconn, missing):
+    state.set_limits(minconn, 3)
+    ticket = state.issue(NOW)
+    assert (state.missing(), ticket.ref in state.tickets) == (missing, True)
+
+
+# ---- how it is described ---------------------------------------------------------------------------------------
+
+
+def test_the_description_counts_each_connection_once(state):
+    state.set_limits(0, 9)
+    conns = opened(state, 6)
+    caller = leased(state, conns[5])
+    for conn in conns[3:5]:
+        state.idle.remove(conn)
+        state.condemn(conn, "lost")
+    ticket = state.issue(NOW)
+    line = [Caller(), Caller()]
+    for each in line:
+        state.arrive(each)
+    assert state.describe() == "'alone' 1 used, 3 idle, 1 connecting, 2 waiting, max 9"
+    state.shut()
+    assert state.describe() == "'alone' closed, 1 used, 3 idle, 1 connecting, 2 waiting, max 9"
+    assert (caller.conn, ticket.started) == (conns[5], False)
+
+
+def test_it_is_never_less_than_none_that_are_used(state):
+    (conn,) = opened(state)
+    state.condemn(conn, "lost")
+    assert state.describe().startswith("'alone' 0 used, 1 idle"), "a hit beside it has not popped it yet"
+
+
+def test_the_description_tells_of_the_limiter():
+    limiter = Limiter(7)
+    state, other = (PoolState(name, 0, 3, limiter=limiter) for name in ("one", "other"))
+    for each in (state, other):
+        limiter.join(each, None)
+    opened(state), opened(other)
+    assert state.describe().endswith("max 3, 2 of 7 under its limiter")
+
+
+# ---- rights to connect -----------------------------------------------------------------------------------------
+
+
+def test_under_a_limiter_the_right_is_given_by_both():
+    limiter = Limiter(2)
+    state, other = (PoolState("alone", 0, 2, limiter=limiter) for _ in range(2))
+    for each in (state, other):
+        limiter.join(each, None)
+    kept = [state.try_issue(NOW)]
+    other.wishes = [NOW]
+    assert state.try_issue(NOW, since=NOW + 1) is None, "another pool's caller came before"
+    kept.append(state.try_issue(NOW, since=NOW))
+    assert kept[1].ref in state.tickets
+    other.wishes = []
+    assert state.try_issue(NOW) is None, "there is no room"
+
+
+def test_without_saying_since_when_one_is_behind_all_who_wish():
+    limiter = Limiter(1)
+    state, other = (PoolState("alone", 0, 2, limiter=limiter) for _ in range(2))
+    for each in (state, other):
+        limiter.join(each, None)
+    other.wishes = [NOW + 10**9]
+    assert state.try_issue(NOW) is None
+
+
+def test_a_right_is_for_its_owner_and_for_so_long(state):
+    caller = Caller()
+    state.arrive(caller)
+    state.drain()
+    ticket = state.try_issue(NOW, caller.place)
+    assert (ticket.owner(), ticket.deadline, ticket.generation, ticket.started) == (caller, NOW + 10, 1, False)
+    assert ticket.ref in state.tickets
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_no_more_connect_at_a_time_than_may(limit):
+    state = PoolState("alone", 0, 9, max_connecting=limit)
+    tickets = [state.try_issue(NOW) for _ in range(limit)]
+    assert all(tickets)
+    assert not state.may_connect(NOW)
+    state.end(tickets[0])
+    assert state.may_connect(NOW)
+
+
+def test_a_closed_pool_may_not_connect(state):
+    assert state.may_connect(NOW)
+    state.shut()
+    assert not state.may_connect(NOW)
+
+
+def test_a_right_that_dies_before_it_is_known_frees_no_others(state, monkeypatch):
+    """An interrupt strikes between two steps of issue()."""
+
+    class Struck(Exception):
+        pass
+
+    class Tickets(dict):
+        def __setitem__(self, ref, value):
+            raise Struck
+
+    state.tickets = Tickets()
+    with pytest.raises(Struck):
+        state.issue(NOW)
+    gc.collect()
+    state.tickets = {}
+    state.match(NOW)
+    assert not state.lost
+
+
+def test_a_right_that_was_ended_leaves_nothing_to_be_reaped(state):
+    ticket = state.issue(NOW)
+    state.end(ticket)
+    assert (ticket.ref, state.size()) == (None, 0)
+    del ticket
+    gc.collect()
+    assert not state.lost
+
+
+def test_a_right_that_was_taken_back_cannot_be_begun(state):
+    ticket = state.issue(NOW)
+    assert state.begin(ticket) is ticket.started is True
+    other = state.issue(NOW)
+    state.end(other)
+    assert state.begin(other) is other.started is False
+
+
+# ---- whether something may come of itself ----------------------------------------------------------------------
+
+
+def test_nothing_comes_of_itself_where_all_are_idle_or_leased(state):
+    assert not state.under_way()
+    conns = opened(state, 3)
+    keyed = leased(state, conns[2], "a")
+    plain = leased(state, conns[1])
+    assert (keyed.conn, plain.conn, list(state.idle)) == (conns[2], conns[1], conns[:1])
+    assert not state.under_way()
+
+
+def test_a_connect_comes_to_an_end_by_itself(state):
+    ticket = state.issue(NOW)
+    assert state.under_way() is True
+    state.end(ticket)
+    assert state.under_way() is False
+
+
+def test_a_close_comes_to_an_end_by_itself(state):
+    (conn,) = opened(state)
+    caller = leased(state, conn)
+    state.condemn(caller.conn, "lost")
+    assert state.under_way()
+
+
+def test_one_that_is_looked_at_comes_back_by_itself(state):
+    (conn,) = opened(state)
+    assert state.borrow(state.entries[id(conn)]) is conn
+    assert state.under_way()
+
+
+def test_after_a_refusal_another_attempt_comes_by_itself(state):
+    state.retry_at = NOW
+    assert state.under_way()
+    state.retry_at = RETIRED
+    assert not state.under_way()
+
+
+# ---- what comes of a connect -----------------------------------------------------------------------------------
+
+
+def test_what_was_opened_is_idle_counted_and_ends_what_was_said_of_failures(state):
+    ticket, conn = begun(state), Conn()
+    state.match(NOW)
+    state.last_error, state.retry_at = ValueError(), NOW + 5
+    entry = record(conn, NOW, None, state.lost.append)
+    assert state.adopt(ticket, entry, conn) is True
+    assert (list(state.idle), state.entries, state.size(), state.opened) == ([conn], {id(conn): entry}, 1, 1)
+    assert (state.last_error, state.is_refused()) == (None, False)
+    assert state.gate, "whoever waits is to be served first"
+    assert entry.fate is None
+    assert not state.drained
+
+
+def test_its_slot_is_never_free_while_it_is_taken_in(state):
+    ticket, conn, sizes = begun(state), Conn(), []
+    real = state.end
+    state.end = lambda ticket: (sizes.append(state.size()), real(ticket), sizes.append(state.size()))
+    state.adopt(ticket, record(conn, NOW, None, state.lost.append), conn)
+    assert sizes == [2, 1]
+
+
+def test_a_failure_is_counted_and_named_as_the_cause_of_later_time_outs(state):
+    errors = [ValueError("first"), ValueError("second")]
+    for number, error in enumerate(errors, 1):
+        assert state.fail(begun(state), error, error) is False
+        assert (state.connect_errors, state.last_error, state.size()) == (number, error, 0)
+    state.fail(begun(state), ValueError("third"))
+    assert state.last_error is errors[1], "none to keep"
+
+
+def test_a_failure_is_its_owners_who_then_is_out_of_the_line(state):
+    caller, other, error = Caller(), Caller(), ValueError()
+    queued(state, caller, other)
+    woken = caller.woken
+    assert state.begin(caller.ticket)
+    assert state.fail(caller.ticket, error) is True
+    assert (caller.error, caller.woken, list(state.waiters)) == (error, woken + 1, [other])
+    assert other.error is None
+
+
+def test_the_failure_of_who_died_is_nobodys(state):
+    caller = Caller()
+    queued(state, caller)
+    ticket = caller.ticket
+    del caller
+    gc.collect()
+    assert state.fail(ticket, ValueError()) is False
+
+
+def test_a_connect_that_takes_too_long_is_left_behind_and_those_after_it_are_not(state):
+    late, ticket = state.issue(NOW), state.issue(NOW + 1)
+    state.match(NOW + 10)
+    assert (late.ref, state.aborted, state.connect_errors) == (None, 1, 1)
+    assert isinstance(state.last_error, PoolTimeout)
+    assert "opening one took longer than connect_timeout allows" in str(state.last_error)
+    assert list(state.tickets) == [ticket.ref]
+    state.match(NOW + 11)
+    assert (state.aborted, state.size()) == (2, 0)
+
+
+def test_a_connect_that_died_is_passed_over_by_those_that_are_too_late(state):
+    state.issue(NOW)
+    late = state.issue(NOW)
+    state.lost.clear()  # not reaped yet
+    state.match(NOW + 10)
+    assert (late.ref, state.aborted, state.size()) == (None, 1, 0)
+
+
+def test_who_is_told_of_a_time_out_has_an_error_of_its_own(state):
+    caller = Caller()
+    queued(state, caller)
+    state.begin(caller.ticket)
+    state.match(NOW + 10)
+    assert isinstance(caller.error, PoolTimeout)
+    assert "opening one took longer than connect_timeout allows" in str(caller.error)
+    assert caller.error is not state.last_error
