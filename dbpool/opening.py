@@ -104,7 +104,10 @@ class Opener:
                     connector.commit(conn)
             self._compare_limits(conn, connector)
             if connector.unfit(conn):
-                raise self.errors.PoolError("connect returned a connection that cannot be used: closed, or busy")
+                text = "connect returned a connection that cannot be used: closed, or busy"
+                unusable: Any = self.errors.PoolError(text)
+                unusable.transient = connector.is_lost(conn)  # the server's doing: it may be about to restart
+                raise unusable
             if self._config.ping_on_connect or self._config.role is not None:
                 self._ping_first(conn)
             look = connector.marks_of()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import FakeConnector, OperationalError
 
-from dbpool import PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import PoolError, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
 from dbpool.opening import FIRST_PAUSE, LONGEST_REFUSAL, Backoff
 
 from .checks import adds_up, lease_all
@@ -32,6 +32,26 @@ def test_who_waits_is_served_when_the_server_is_back(make, driver, quick):
     assert len({id(caller.result()) for caller in callers}) == 3
     assert pool.stats().connect_errors == driver.calls - 3
     assert not pool._state.is_refused()
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_connection_that_the_server_has_closed_when_it_is_new_is_a_refusal(driver, quick, lost):
+    def connect():
+        conn = driver.connect()
+        if driver.calls == 1:
+            conn.close()
+        return conn
+
+    connector = FakeConnector(connect)
+    connector.is_lost = lambda conn: lost
+    with ThreadedConnectionPool(0, 1, connect=connector, config={"timeout": 60, "detect_deadlock": False}) as pool:
+        if lost:
+            with pool.connection() as conn:
+                assert conn.number == 2
+        else:  # closed by whoever made it, as the next one may be
+            with pytest.raises(PoolError, match="cannot be used"):
+                pool.getconn()
+        assert (driver.calls, pool.stats().connect_errors) == (2 if lost else 1, 1)
 
 
 def test_one_at_a_time_asks_a_server_that_refuses(make, driver, quick):
