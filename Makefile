@@ -45,8 +45,13 @@ faults: $(VENV)/.with-$(TEST_EXTRAS) ## run the tests of the fault catalogue, pr
 chaos: $(VENV)/.with-$(TEST_EXTRAS) ## load and a fault every few seconds, 30 s by default; the history is checked
 	$(IN_VENV) -m tests.chaos $(ARGS)
 
-nightly: ## run the suite with all that takes hours: the whole walk, new random seeds
-	DBPOOL_NIGHTLY=1 $(MAKE) --no-print-directory test
+nightly: ## run the long form of everything: the whole walk, new seeds, all Pythons, chaos, mutants
+	DBPOOL_NIGHTLY=1 DBPOOL_SCHEDULES=20 $(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory test-all
+	$(MAKE) --no-print-directory faults
+	$(MAKE) --no-print-directory chaos ARGS="--seconds 300"
+	$(MAKE) --no-print-directory mutants
+	$(MAKE) --no-print-directory bench-faults
 
 test-all: ## run the suite on every CPython from 3.9 on that is found; a line for each, the output in VENV-*/test.log
 	@$(MAKE) --no-print-directory -s pythons | { failed=0; \
