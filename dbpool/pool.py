@@ -155,11 +155,11 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         """Open in parallel, in threads, what is missing to have minconn."""
         missing = self._state.to_open()
         workers = min(missing, self._config.max_connecting or missing)
+        begins: SimpleQueue[None] = SimpleQueue()
         done: SimpleQueue[None] = SimpleQueue()
-        awake: list[bool] = []
 
         def work() -> None:
-            awake.append(True)
+            begins.put(None)
             try:
                 self._fill(errors)
             except BaseException as exc:
@@ -170,22 +170,25 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         if begun < workers:
             work()
         if wait and begun and not self._lock._is_owned():
-            self._join(begun, done, awake, errors)
+            self._join(begun, begins, done, errors)
 
-    def _join(self, begun: int, done: SimpleQueue[None], awake: list[bool], errors: list[BaseException]) -> None:
+    def _join(
+        self, begun: int, begins: SimpleQueue[None], done: SimpleQueue[None], errors: list[BaseException]
+    ) -> None:  # fmt: skip
         """Wait for the threads that open; on a host that runs none, open in the caller."""
         limit = self._config.connect_timeout
-        for _ in range(begun):
-            try:
-                done.get(timeout=limit if awake else min(SLOW_THREAD, limit or SLOW_THREAD))
-            except Empty:
-                if not awake:
-                    self._fill(errors)
-                    return
-                text = "connection pool exhausted: opening minconn took longer than connect_timeout allows"
-                errors.append(self._opener.errors.PoolTimeout(text))
-            if errors:
-                return
+        try:
+            begins.get(timeout=min(SLOW_THREAD, limit or SLOW_THREAD))
+        except Empty:
+            self._fill(errors)
+            return
+        try:
+            while begun and not errors:
+                done.get(timeout=limit)
+                begun -= 1
+        except Empty:
+            text = "connection pool exhausted: opening minconn took longer than connect_timeout allows"
+            errors.append(self._opener.errors.PoolTimeout(text))
 
     def _wait_until_empty(self, limit: float | None) -> None:
         waiter = self._new_waiter(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextvars import ContextVar
 
 import pytest
@@ -301,6 +302,19 @@ def test_the_constructor_does_not_wait_for_a_thread_that_never_begins(make, driv
     monkeypatch.setattr("dbpool.pool.SLOW_THREAD", 0.001)
     pool = make(ThreadedConnectionPool, 2, 2, connect_timeout=0.5)
     assert pool.stats().idle == 2
+
+
+@pytest.mark.parametrize("minconn", [1, 3])
+def test_the_constructor_waits_for_connects_that_take_longer_than_a_thread_needs_to_begin(driver, monkeypatch, minconn):
+    monkeypatch.setattr("dbpool.pool.SLOW_THREAD", 0.05)
+    driver.gate.clear()
+    caller = Caller(ThreadedConnectionPool, minconn, 3, connect=FakeConnector(driver.connect))
+    eventually(lambda: driver.calls == minconn)
+    late = time.monotonic() + 0.15
+    eventually(lambda: time.monotonic() > late)
+    driver.gate.set()
+    with caller.result() as pool:
+        assert (pool.stats().idle, driver.calls) == (minconn, minconn)
 
 
 def test_a_thread_that_begins_late_finds_its_work_done(make, driver, monkeypatch):
