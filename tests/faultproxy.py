@@ -96,7 +96,7 @@ class FaultProxy:
         self.accepted = 0  # connections, ever
         self.links: set[Link] = set()
         self.port = 0
-        self._held: list[socket.socket] = []  # accepted in silence
+        self._held: list[socket.socket] = []  # accepted, and not served: not yet, or in silence
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to them
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fault proxy", daemon=True)
@@ -184,7 +184,7 @@ class FaultProxy:
         listener.listen(128)
         self.port = listener.getsockname()[1]
         self._listener = listener
-        self._keep(self._accept(listener))
+        self._loop.add_reader(listener, self._accept, listener)
 
     async def _shut(self) -> None:
         if self._listener is not None:
@@ -209,19 +209,20 @@ class FaultProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # the listener was closed
-            while True:
-                client, _ = await self._loop.sock_accept(listener)
-                self.accepted += 1
-                self._keep(self._serve(client))
-
-    async def _serve(self, client: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:  # it has gone again
+            return
+        self.accepted += 1
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.silent:
-            self._held.append(client)
-            return
+        self._held.append(client)
+        if not self.silent:
+            self._keep(self._serve(client))
+
+    async def _serve(self, client: socket.socket) -> None:
+        self._held.remove(client)  # not before: a task may be cancelled before it begins
         with suppress(OSError, EOFError):
             tls = await self._handshake(client) if self.tls else None
             reader, writer = await self._streams(client, tls)
