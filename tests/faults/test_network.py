@@ -22,8 +22,8 @@ LATE = 1.0  # seconds over a limit that a busy machine may cost; a limit that is
 @pytest.mark.fault(13)
 def test_a_slow_line_that_is_cut_into_bytes_costs_nobody_his_connection(town, through, make, through_driver):
     proxy, dsn = through(town)
-    pool = make(dsn, 0, 2, driver=through_driver, ping_after=0)
-    proxy.delay, proxy.jitter, proxy.slice_to = 0.005, 0.02, 1
+    proxy.delay, proxy.jitter, proxy.slice_to = 0.02, 0.03, 1
+    pool = make(dsn, 2, 2, driver=through_driver, ping_after=0)  # opened by the constructor
     pids = warm(pool, 2)
     proxy.delay, proxy.jitter = 0.1, 0.1
     with Stopwatch() as watch, pool.connection() as conn:  # pinged first

@@ -154,7 +154,7 @@ def guarded(installation, papers):
         try:
             yield server.start()
         except RuntimeError as error:
-            require_or_skip("tls", str(error).splitlines()[-1])
+            require_or_skip("tls", str(error).rpartition(":")[2].strip())
 
 
 @pytest.fixture
