@@ -39,7 +39,7 @@ class Registry:
         self.closers = FifoSemaphore(None, self.lost.append)  # those who wait until everything is closed
         # True while hits must not run: somebody waits, the pool is closed, a connection is drained or too many are
         # open. Who makes such a condition sets it and then has match() look; only match() clears it.
-        self.gate = True
+        self.gate: bool
         self.closed = False
         self.again: list[bool] = []  # that of the present match(); its Todo itself must not be kept
         self.generation = 0
@@ -205,7 +205,7 @@ class Registry:
     def claim_keyed(self, conn: Any, key: Any) -> Entry[Any] | None:
         """End the lease of a keyed connection, if it is one and *key* is None or its key."""
         entry = self.entries.get(id(conn))
-        if entry is None or entry() is not conn or entry.key is None or self.keyed.get(entry.key) is not conn:
+        if entry is None or self.keyed.get(entry.key) is not conn:
             return None
         if key is not None and key != entry.key:
             return None
@@ -270,7 +270,6 @@ class Registry:
             conn = entry()
             if conn is not None:
                 self._discard(conn, "closed", doomed)
-        self.keyed.clear()
         return doomed
 
     def renew(self) -> None:

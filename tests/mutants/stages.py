@@ -15,7 +15,7 @@ FIRST = {
     "semaphore": "semaphore state",
     "entry": "entry state health",
     "pool": "sleeping options persistent getting deadlock connecting closing",
-    "registry": "registry reaping state health matching wishes",
+    "registry": "registry outcomes reaping state health matching wishes",
     "health": "health state matching registry",
 }
 

@@ -14,6 +14,16 @@ class Conn:
     """Anything that can be weakly referenced."""
 
 
+class Alike(Conn):
+    """A connection that is equal to every other."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Alike)
+
+    def __hash__(self) -> int:
+        return 1
+
+
 class Caller(Waiter):
     """Counts how often it is woken."""
 
@@ -25,11 +35,11 @@ class Caller(Waiter):
         self.woken += 1
 
 
-def opened(state: Any, number: int = 1, now: float = NOW, lifetime: float = FOR_EVER) -> list[Any]:
+def opened(state: Any, number: int = 1, now: float = NOW, lifetime: float = FOR_EVER, kind: Any = Conn) -> list[Any]:
     """Open so many connections, which go idle."""
     conns = []
     for _ in range(number):
-        conn = Conn()
+        conn = kind()
         entry = record(conn, now, None, state.lost.append, lifetime, state.look_in)
         assert state.adopt(state.issue(now), entry, conn)
         conns.append(conn)

@@ -9,7 +9,7 @@ import pytest
 from dbpool.entry import FOR_EVER, RETIRED, ThreadKey, ThreadRef, record
 from dbpool.state import PoolState
 
-from .pure import NOW, Caller, Conn, leased, opened, put, queued
+from .pure import NOW, Alike, Caller, Conn, leased, opened, put, queued
 
 
 @pytest.fixture
@@ -54,6 +54,12 @@ def test_no_lease_is_ended_by_another_key_or_for_another_connection(state):
     assert entry_of(state, conn).key == "a"
 
 
+def test_a_key_that_is_equal_is_the_key(state):
+    (conn,) = opened(state)
+    leased(state, conn, ("a", len("key")))
+    assert state.claim_keyed(conn, ("a", len("yek")))
+
+
 def test_a_stranger_with_the_id_of_one_that_is_leased_ends_nothing(state):
     """The id of one that died is given away again."""
     (conn,) = opened(state)
@@ -64,7 +70,7 @@ def test_a_stranger_with_the_id_of_one_that_is_leased_ends_nothing(state):
 
 
 def test_a_key_that_has_another_connection_by_now_keeps_it(state):
-    conn, other = opened(state, 2)
+    conn, other = opened(state, 2, kind=Alike)
     leased(state, other, "a")
     state.keyed["a"] = conn
     assert state.claim_keyed(other, None) is None
@@ -72,12 +78,20 @@ def test_a_key_that_has_another_connection_by_now_keeps_it(state):
 
 
 def test_a_lease_is_not_restored_to_a_connection_that_is_not_the_entrys(state):
-    conn, other = opened(state, 2)
+    conn, other = opened(state, 2, kind=Alike)
     state.idle.clear()
-    state.restore(conn, entry_of(state, other))
-    stale = record(conn, NOW, None, state.lost.append)
-    state.restore(conn, stale)
+    entry = state.entries[id(conn)] = entry_of(state, other)
+    state.restore(conn, entry)
+    state.restore(other, record(other, NOW, None, state.lost.append))
     assert not state.leases
+
+
+def test_a_lease_is_restored_though_one_that_is_equal_is_idle(state):
+    conn, other = opened(state, 2, kind=Alike)
+    state.idle.remove(conn)
+    state.restore(conn, entry_of(state, conn))
+    assert state.leases == {id(conn): entry_of(state, conn)}
+    assert list(state.idle) == [other]
 
 
 def test_what_is_pooled_in_the_place_of_another_is_idle_and_the_other_forgotten(state):
@@ -219,10 +233,11 @@ def test_what_is_forgotten_takes_nothing_from_another_with_its_id(state, place):
     entry = entry_of(state, conn)
     table = getattr(state, place)
     table[id(conn)] = entry
-    stranger = record(Conn(), NOW, None, state.lost.append)
-    stranger.cid = id(conn)
-    state._forget(stranger)
-    assert table == {id(conn): entry}
+    for other in (Conn(), conn):  # the driver may have returned the same twice
+        stranger = record(other, NOW, None, state.lost.append)
+        stranger.cid = id(conn)
+        state._forget(stranger)
+        assert table[id(conn)] is entry
 
 
 def test_what_is_forgotten_twice_is_counted_once(state):
@@ -306,7 +321,7 @@ def test_a_child_begins_with_nothing_and_has_counted_nothing(state):
     conns = opened(state, 5)
     state.waited, state.waits, state.timeouts, state.refused = 5.0, 1, 2, 3
     state.aborted = state.connect_errors = state.uses_of_closed = 4
-    state.last_error, state.retry_at, state.wishes = ValueError(), NOW, [NOW]
+    state.last_error, state.retry_at, state.refill_at, state.wishes = ValueError(), NOW, NOW, [NOW]
     state.discards["lost"] += 1
     state.condemn(conns[0], "lost")
     state.retire(entry_of(state, conns[1]))
@@ -325,6 +340,6 @@ def test_a_child_begins_with_nothing_and_has_counted_nothing(state):
     assert (len(state.waiters), len(state.closers)) == (0, 0)
     assert (state.opened, state.aborted, state.connect_errors, state.uses_of_closed) == (0, 0, 0, 0)
     assert (state.waits, state.waited, state.timeouts, state.refused) == (0, 0.0, 0, 0)
-    assert (state.last_error, state.retry_at, state.wishes) == (None, RETIRED, [])
+    assert (state.last_error, state.retry_at, state.refill_at, state.wishes) == (None, RETIRED, RETIRED, [])
     assert state.begin(ticket) is False
     assert opened(state, lifetime=FOR_EVER)

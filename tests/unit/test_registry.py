@@ -7,23 +7,15 @@ import gc
 import pytest
 
 from dbpool import Limiter
-from dbpool.entry import RETIRED, record
-from dbpool.errors import PoolTimeout
+from dbpool.entry import RETIRED
 from dbpool.state import PoolState
 
-from .pure import NOW, Caller, Conn, leased, opened, queued
+from .pure import NOW, Caller, leased, opened
 
 
 @pytest.fixture
 def state():
     return PoolState("alone", 0, 3, connect_limit=10.0)
-
-
-def begun(state, *, owner=None):
-    """Return a connect that was begun."""
-    ticket = state.issue(NOW, owner and owner.place)
-    assert state.begin(ticket)
-    return ticket
 
 
 # ---- what a new one is -----------------------------------------------------------------------------------------
@@ -180,6 +172,14 @@ def test_no_more_connect_at_a_time_than_may(limit):
     assert not state.may_connect(NOW)
     state.end(tickets[0])
     assert state.may_connect(NOW)
+    tickets += [state.issue(NOW), state.issue(NOW)]
+    assert not state.may_connect(NOW), "there are more than may be"
+
+
+def test_who_does_not_say_so_is_patient(state):
+    state.retry_at = NOW + 5
+    assert state.try_issue(NOW) is None
+    assert state.try_issue(NOW, patient=False) is not None
 
 
 def test_a_closed_pool_may_not_connect(state):
@@ -198,13 +198,15 @@ def test_a_right_that_dies_before_it_is_known_frees_no_others(state, monkeypatch
         def __setitem__(self, ref, value):
             raise Struck
 
-    state.tickets = Tickets()
+    kept, state.tickets = state.issue(NOW), Tickets()
     with pytest.raises(Struck):
         state.issue(NOW)
     gc.collect()
-    state.tickets = {}
+    assert len(state.lost) == 1
+    state.tickets = {kept.ref: None}
     state.match(NOW)
     assert not state.lost
+    assert kept.ref in state.tickets
 
 
 def test_a_right_that_was_ended_leaves_nothing_to_be_reaped(state):
@@ -229,10 +231,19 @@ def test_a_right_that_was_taken_back_cannot_be_begun(state):
 
 def test_nothing_comes_of_itself_where_all_are_idle_or_leased(state):
     assert not state.under_way()
-    conns = opened(state, 3)
-    keyed = leased(state, conns[2], "a")
-    plain = leased(state, conns[1])
-    assert (keyed.conn, plain.conn, list(state.idle)) == (conns[2], conns[1], conns[:1])
+    state.set_limits(0, 9)
+    conns = opened(state, 6)
+    callers = [leased(state, conns[number], key) for number, key in [(5, None), (4, "a"), (3, "b")]]
+    assert (len(state.leases), len(state.keyed), len(state.idle)) == (1, 2, 3)
+    assert not state.under_way()
+    state.idle.remove(conns[0])
+    assert state.under_way(), "one is in the pool's own hands"
+    assert [caller.conn for caller in callers] == conns[:2:-1]
+
+
+def test_nothing_comes_of_what_is_idle_but_not_known_any_more(state):
+    opened(state)
+    state.entries.clear()
     assert not state.under_way()
 
 
@@ -261,84 +272,3 @@ def test_after_a_refusal_another_attempt_comes_by_itself(state):
     assert state.under_way()
     state.retry_at = RETIRED
     assert not state.under_way()
-
-
-# ---- what comes of a connect -----------------------------------------------------------------------------------
-
-
-def test_what_was_opened_is_idle_counted_and_ends_what_was_said_of_failures(state):
-    ticket, conn = begun(state), Conn()
-    state.match(NOW)
-    state.last_error, state.retry_at = ValueError(), NOW + 5
-    entry = record(conn, NOW, None, state.lost.append)
-    assert state.adopt(ticket, entry, conn) is True
-    assert (list(state.idle), state.entries, state.size(), state.opened) == ([conn], {id(conn): entry}, 1, 1)
-    assert (state.last_error, state.is_refused()) == (None, False)
-    assert state.gate, "whoever waits is to be served first"
-    assert entry.fate is None
-    assert not state.drained
-
-
-def test_its_slot_is_never_free_while_it_is_taken_in(state):
-    ticket, conn, sizes = begun(state), Conn(), []
-    real = state.end
-    state.end = lambda ticket: (sizes.append(state.size()), real(ticket), sizes.append(state.size()))
-    state.adopt(ticket, record(conn, NOW, None, state.lost.append), conn)
-    assert sizes == [2, 1]
-
-
-def test_a_failure_is_counted_and_named_as_the_cause_of_later_time_outs(state):
-    errors = [ValueError("first"), ValueError("second")]
-    for number, error in enumerate(errors, 1):
-        assert state.fail(begun(state), error, error) is False
-        assert (state.connect_errors, state.last_error, state.size()) == (number, error, 0)
-    state.fail(begun(state), ValueError("third"))
-    assert state.last_error is errors[1], "none to keep"
-
-
-def test_a_failure_is_its_owners_who_then_is_out_of_the_line(state):
-    caller, other, error = Caller(), Caller(), ValueError()
-    queued(state, caller, other)
-    woken = caller.woken
-    assert state.begin(caller.ticket)
-    assert state.fail(caller.ticket, error) is True
-    assert (caller.error, caller.woken, list(state.waiters)) == (error, woken + 1, [other])
-    assert other.error is None
-
-
-def test_the_failure_of_who_died_is_nobodys(state):
-    caller = Caller()
-    queued(state, caller)
-    ticket = caller.ticket
-    del caller
-    gc.collect()
-    assert state.fail(ticket, ValueError()) is False
-
-
-def test_a_connect_that_takes_too_long_is_left_behind_and_those_after_it_are_not(state):
-    late, ticket = state.issue(NOW), state.issue(NOW + 1)
-    state.match(NOW + 10)
-    assert (late.ref, state.aborted, state.connect_errors) == (None, 1, 1)
-    assert isinstance(state.last_error, PoolTimeout)
-    assert "opening one took longer than connect_timeout allows" in str(state.last_error)
-    assert list(state.tickets) == [ticket.ref]
-    state.match(NOW + 11)
-    assert (state.aborted, state.size()) == (2, 0)
-
-
-def test_a_connect_that_died_is_passed_over_by_those_that_are_too_late(state):
-    state.issue(NOW)
-    late = state.issue(NOW)
-    state.lost.clear()  # not reaped yet
-    state.match(NOW + 10)
-    assert (late.ref, state.aborted, state.size()) == (None, 1, 0)
-
-
-def test_who_is_told_of_a_time_out_has_an_error_of_its_own(state):
-    caller = Caller()
-    queued(state, caller)
-    state.begin(caller.ticket)
-    state.match(NOW + 10)
-    assert isinstance(caller.error, PoolTimeout)
-    assert "opening one took longer than connect_timeout allows" in str(caller.error)
-    assert caller.error is not state.last_error
