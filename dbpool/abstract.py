@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
+from _thread import RLock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbpool import holders
@@ -25,26 +25,6 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 P = TypeVar("P", bound="AbstractConnectionPool[Any]")
 _new: Any = object.__new__  # bound once: it is in the way of every with block
-
-
-class NoLock:
-    """The lock of a pool that one thread uses. It only tells when it is entered again, by a finalizer or a signal."""
-
-    __slots__ = ("_entered",)
-
-    def __init__(self) -> None:
-        self._entered = False
-
-    def __enter__(self) -> None:
-        self._entered = True
-
-    # A flag, and no count: an interrupt can strike before the first line of __exit__, and a flag is right again after
-    # the next one. (Entered from within itself, it is down too soon; match() bears being run again.)
-    def __exit__(self, *exc: object) -> None:
-        self._entered = False
-
-    def _is_owned(self) -> bool:
-        return self._entered
 
 
 class SingleWaiter(Waiter):
@@ -86,7 +66,9 @@ class AbstractConnectionPool(Shell[C]):
             raise ValueError(f"start='background' needs threads, and {type(self).__name__} uses none")
 
     def _new_lock(self) -> Any:
-        return NoLock()
+        # Also for one thread: it tells when it is entered again, by a finalizer or a signal, and no interrupt can cut
+        # its release in two, as it can a Python method.
+        return RLock()
 
     def _new_waiter(self, key: Any) -> Waiter:
         return SingleWaiter(key, get_ident(), uptime())

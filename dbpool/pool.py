@@ -31,7 +31,7 @@ SLOW_THREAD = 0.2  # seconds within which a helper thread must have begun
 
 
 class SimpleConnectionPool(AbstractConnectionPool[C]):
-    """A pool for one thread: it takes no lock, never waits, and connects in the caller."""
+    """A pool for one thread: it never waits, and connects in the caller."""
 
 
 class ThreadWaiter(Waiter):

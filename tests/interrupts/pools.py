@@ -48,7 +48,8 @@ def all_slots_back(pool: Any) -> None:
     pool.held = None
 
     def lease_all() -> None:
-        pool.resize(0, MAXCONN)  # an interrupted resize may have happened or not
+        if pool.maxconn != MAXCONN:  # else what an interrupt has left behind must do without any help
+            pool.resize(0, MAXCONN)
         conn = pool._state.keyed.get("key")
         if conn is not None:  # a keyed lease outlives its caller: the same key finds it again
             pool.putconn(conn, "key")

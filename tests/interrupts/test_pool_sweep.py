@@ -94,10 +94,12 @@ UNCONTENDED = {
     "putconn, hit": (leased(pool_of()), put),
     "putconn in a transaction": (leased(pool_of()), put_in_transaction),
     "putconn(close=True)": (leased(pool_of()), put_closing),
+    "putconn(close=True), Simple": (leased(pool_of(SimpleConnectionPool)), put_closing),
     "with connection()": (pool_of(), with_block),
     "keyed getconn + putconn": (pool_of(), keyed),
     "getconn, timing out": (leased(pool_of(), MAXCONN), time_out),
     "drain()": (leased(pool_of()), drain),
+    "drain(), Simple": (leased(pool_of(SimpleConnectionPool)), drain),
     "resize()": (leased(pool_of()), resize),
 }
 CLOSING = {"close()": (pool_of(), close), "closeall() with leases": (leased(pool_of()), closeall)}
