@@ -127,5 +127,5 @@ class Shell(Upkeep[C], Returning[C]):
             self._state.depart(waiter)
             if waiter.conn is not None:
                 self._state.hand_back(waiter)
-            waiter.conn = None
+            waiter.conn = waiter.error = None  # an error keeps its frames, and with them this waiter
         self._settle()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from weakref import ref
 
 import pytest
 from fakes import FakeConnection, FakeConnector, OperationalError
@@ -206,6 +208,27 @@ def test_a_connect_that_is_interrupted_loses_no_slot(make, driver):
         with pytest.raises(KeyboardInterrupt):
             pool.getconn()
     assert pool.stats().size == 0
+
+
+def test_an_interrupted_connect_leaves_nothing_for_the_garbage_collector(kind):
+    """Its error kept the frames that it went through, one of them the waiter, and the waiter the error."""
+
+    def interrupted(conn):
+        raise KeyboardInterrupt
+
+    made = []
+    pool = kind(0, 1, connect=FakeConnector(lambda: made.append(ref(conn := FakeConnection(1))) or conn),
+                config={"on_connect": interrupted, "background": False})  # fmt: skip
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            pool.getconn()
+        except KeyboardInterrupt:
+            pass
+        assert [conn() for conn in made] == [None]
+    finally:
+        gc.enable()
 
 
 def test_a_helper_thread_that_is_told_to_exit_passes_it_on_and_loses_no_slot(driver):
