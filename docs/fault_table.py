@@ -1,4 +1,4 @@
-"""Writes the fault table into both pages on what is promised, from what `make faults ARGS="--fault-json FILE"` wrote."""
+"""Writes the fault table into the pages on what is promised, from what `make faults ARGS="--fault-json FILE"` wrote."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def main() -> None:
         page = HERE / language / "promises.md"
         text = page.read_text(encoding="utf-8")
         marked = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-        page.write_text(marked.sub(lambda _: f"{BEGIN}\n{table(rows, language)}\n{END}", text), encoding="utf-8")
+        written = f"{BEGIN}\n{table(rows, language)}\n{END}".replace("\\", r"\\")
+        page.write_text(marked.sub(written, text), encoding="utf-8")
 
 
 if __name__ == "__main__":
