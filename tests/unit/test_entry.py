@@ -37,9 +37,9 @@ def strong(lost, **limits):
     return conn, record(conn, NOW, "marks", lost.append, **limits)
 
 
-@pytest.mark.parametrize("kind", [weak, strong])
-def test_a_new_one_is_open_unused_unsuspected_and_nobodys(kind):
-    conn, entry = kind([])
+@pytest.mark.parametrize("made", [weak, strong])
+def test_a_new_one_is_open_unused_unsuspected_and_nobodys(made):
+    conn, entry = made([])
     assert entry() is conn
     assert (entry.cid, entry.marks) == (id(conn), "marks")
     assert (entry.uses, entry.told, entry.suspect, entry.depth) == (0, 0, 0, 0)
@@ -112,14 +112,14 @@ def test_a_ticket_is_claimed_by_the_first_who_asks():
     assert ticket.claim() is False
 
 
-@pytest.mark.parametrize(("make", "kind"), [(lambda: Ticket(NOW, 0, None), TicketRef), (ThreadKey, ThreadRef)])
-def test_tickets_and_the_keys_of_threads_are_themselves_and_tell_of_their_death(make, kind):
+@pytest.mark.parametrize(("make", "reference"), [(lambda: Ticket(NOW, 0, None), TicketRef), (ThreadKey, ThreadRef)])
+def test_tickets_and_the_keys_of_threads_are_themselves_and_tell_of_their_death(make, reference):
     lost = []
     thing, other = make(), make()
-    ref = kind(thing, lost.append)
+    ref = reference(thing, lost.append)
     kept = {ref: "here"}
-    assert kept[kind(thing)] == "here"
-    assert kind(other) not in kept
+    assert kept[reference(thing)] == "here"
+    assert reference(other) not in kept
     del thing
     gc.collect()
     assert lost == [ref]
