@@ -34,6 +34,7 @@ class Core(Generic[C]):
     _at_home = False  # give a key the connection it had last, if that is idle
     _patient = False  # wait for a connection to come back
     _error: type[BaseException] | None = None  # what errors derive from; None: the driver's Error
+    _literal = False  # connect is called with just what the user gave
 
     def __init__(
         self, minconn: int, maxconn: int, connect: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -42,7 +43,7 @@ class Core(Generic[C]):
         sizes(minconn, maxconn)
         self._config = options = PoolConfig.of(config)
         self._check_config()
-        self._opener = Opener(connect, args, kwargs, options, self._error, threads=self._patient)
+        self._opener = Opener(connect, args, kwargs, options, self._error, threads=self._patient, literal=self._literal)
         self._state = state = PoolState(
             options.name or f"pool-{next(_numbers)}",
             minconn,

@@ -34,7 +34,7 @@ class Opener:
 
     def __init__(
         self, connect: Any, args: tuple[Any, ...], kwargs: dict[str, Any], config: PoolConfig,
-        error: type[BaseException] | None = None, *, threads: bool = True,
+        error: type[BaseException] | None = None, *, threads: bool = True, literal: bool = False,
     ) -> None:  # fmt: skip
         self._source = _resolve(connect)
         self._config = config
@@ -44,6 +44,8 @@ class Opener:
         self.kwargs = HiddenKwargs(kwargs)
         self.connector: Connector | None = self._source if isinstance(self._source, Connector) else None
         self._driver = None if self.connector else by_module(self._source)
+        if self._driver is not None:
+            self._driver.literal = literal
         known = self.connector or self._driver
         error = error or _module_error(self._source) or (known.error if known else None)
         self.errors: Bound = bind(error)

@@ -44,6 +44,7 @@ class Twin(Shell[Any]):
 
     _module: ClassVar[Any]  # the driver; its connect is looked up at each call
     _defaults: ClassVar[PoolConfig] = PoolConfig(reset="rollback")
+    _literal = True
 
     def __init__(
         self, minconn: Any, maxconn: Any, *args: Any,

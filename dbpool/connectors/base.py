@@ -29,6 +29,7 @@ class Connector:
     error: type[BaseException] | None = None
     attributes: tuple[str, ...] = ()  # restored by reset="clean"
     levels: frozenset[str] = frozenset(("none", "rollback", "commit", "clean"))
+    literal = False  # True: connect is called with what the user gave, as psycopg2's own pools call it
     hangs = True  # a call may wait for a peer without end, also where there is no descriptor to end it by
 
     def __init__(

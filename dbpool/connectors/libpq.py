@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from math import ceil
 from operator import attrgetter
 from typing import Any, Callable
 
@@ -86,16 +87,21 @@ class LibpqConnector(Connector):
         return "permanent" if PERMANENT.search(text) and not PASSING.search(text) else "transient"
 
     def adapt(self, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float | None) -> dict[str, Any]:
-        """Give each of several hosts its part of the time: libpq would wait for the first one without end."""
+        """Have libpq end what takes too long, unless the caller told it when to.
+
+        Each of several hosts is given its part of the time: else libpq would wait for the first one without end. With
+        one, the pool leaves the connect behind in time, and libpq ends it a little later.
+        """
         hosts = 1 + max(each.count(",") for each in [*_hosts_in(args), str(kwargs.get("host", ""))])
         told = (
             "connect_timeout" in kwargs
             or any("connect_timeout" in str(arg) for arg in args)
             or "PGCONNECT_TIMEOUT" in os.environ
         )
-        if hosts > 1 and seconds is not None and not told:
-            return {**kwargs, "connect_timeout": max(LEAST_SECONDS, int(seconds / hosts))}
-        return kwargs
+        if told or seconds is None or (hosts == 1 and self.literal):
+            return kwargs
+        each = int(seconds / hosts) if hosts > 1 else ceil(seconds) + 1
+        return {**kwargs, "connect_timeout": max(LEAST_SECONDS, each)}
 
     def _discard_all(self, conn: Any) -> None:
         conn.autocommit = True  # DISCARD ALL refuses to run in a transaction

@@ -161,8 +161,8 @@ def test_a_connect_timeout_of_the_users_own_is_left_alone(monkeypatch):
     for args, kwargs in (
         (("host=a,b connect_timeout=3",), {}),
         (("host=a,b",), {"connect_timeout": 3}),
-        (("host=a",), {}),
-        ((), {"host": "a"}),
+        (("host=a",), {"connect_timeout": 3}),
+        ((), {"host": "a", "connect_timeout": 3}),
     ):
         with pytest.raises(ZeroDivisionError):
             ThreadedConnectionPool(1, 1, *args, **kwargs)
@@ -171,3 +171,17 @@ def test_a_connect_timeout_of_the_users_own_is_left_alone(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         ThreadedConnectionPool(1, 1, "host=a,b")
     assert seen == [{}]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(10, 11), (0.5, 2), (None, None)])
+def test_libpq_is_told_to_end_a_connect_that_the_pool_has_left_behind(monkeypatch, seconds, told):
+    import psycopg2
+
+    from dbpool.psycopg2 import ThreadedConnectionPool as Twin
+
+    seen = []
+    monkeypatch.setattr(psycopg2, "connect", lambda *args, **kwargs: seen.append(kwargs) or 1 / 0)
+    for kind in (ThreadedConnectionPool, Twin):
+        with pytest.raises(ZeroDivisionError):
+            kind(1, 1, "host=a", config={"connect_timeout": seconds})
+    assert seen == [{} if told is None else {"connect_timeout": told}, {}]  # the twins' connect is the user's own

@@ -206,6 +206,17 @@ def test_a_connect_without_an_answer_delays_nobody_else(host, make):
 
 
 @pytest.mark.parametrize("host", MUTE, indirect=True)
+def test_a_connect_that_was_left_behind_is_aborted(host, make):
+    pool = make(host.dsn, 0, 2, connect_timeout=0.3)
+    host.hush()
+    for _ in range(2):
+        with pytest.raises(PoolTimeout, match="connect_timeout"):
+            pool.getconn(timeout=20)
+    assert pool.stats().aborted == 2
+    eventually(lambda: sockets_to(host.port) == 0)
+
+
+@pytest.mark.parametrize("host", MUTE, indirect=True)
 def test_a_connect_without_an_answer_is_aborted_by_the_drivers_own_limit(host, make):
     pool = make(lambda: f"{host.dsn()} connect_timeout=2", 0, 2, connect_timeout=0.3)
     host.hush()
