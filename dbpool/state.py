@@ -65,6 +65,7 @@ class PoolState(Health):
     def _take_back_ticket(self, waiter: Waiter) -> None:
         ticket = waiter.ticket
         if ticket is not None and not ticket.started:
+            waiter.ticket = None  # else, handed a connection of no use, it would try to begin this one for ever
             self.end(ticket)
 
     def hand_back(self, waiter: Waiter) -> None:
