@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="each kind of fault strikes at least once")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the faults and of the load")
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--history", metavar="FOLDER", help="keep the history there, also if nothing is wrong with it")
     options = parser.parse_args()
     replay = f"python -m tests.chaos --seconds {options.seconds:g} --seed {options.seed}"
     print(f"Seed {options.seed}. The same faults, in the same order: {replay}\n", flush=True)
@@ -29,13 +30,15 @@ def main() -> int:
     try:
         result = soak(options.seconds, options.seed, folder)
     except Missing as missing:
-        shutil.rmtree(folder)
+        folder.rmdir()
         print(f"no server: {missing}", file=sys.stderr)
         return 2
     figures = digest(result)
     print(markdown(figures))
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.history:
+        shutil.copytree(folder, options.history)
     if result.is_good:
         shutil.rmtree(folder)
         return 0

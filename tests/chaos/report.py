@@ -35,6 +35,10 @@ def digest(result: Result) -> dict[str, Any]:
         "unknown_outcomes": wrote["unknown"],
         "faults": len(result.strikes),
         "recovery": {kind: recovery_of(result, kind) for kind in sorted({each.kind for each in result.strikes})},
+        "strikes": [
+            {"kind": each.kind, "at": round(each.at, 3), "what": each.text, "recovery": each.recovery}
+            for each in result.strikes
+        ],
         "app_errors": dict((result.errors or Counter()).most_common()),
         "warnings": dict((result.logged or Counter()).most_common()),
         "getconn_failures": dict(refusals(story.leases, patient=True)),
