@@ -13,11 +13,6 @@ from servers import import_or_skip
 from unit.threads import Caller, eventually
 
 IDLE, ACTIVE = 0, 1
-by_day_on_psycopg2 = pytest.mark.parametrize(
-    "driver",
-    ["psycopg2", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("ksycopg2", "psycopg"))],
-    indirect=True,
-)
 
 
 def status(conn):
@@ -32,7 +27,6 @@ WRITE = "INSERT INTO left_open VALUES (1) RETURNING (SELECT count(*) FROM left_o
 
 
 @pytest.mark.fault(27)
-@by_day_on_psycopg2
 def test_of_10_000_open_or_failed_transactions_the_next_holder_meets_none(inn, make, driver):
     order(inn, "DROP TABLE IF EXISTS left_open", "CREATE UNLOGGED TABLE left_open (a int)")
     pool = make(inn.dsn, 0, 2, driver=driver, timeout=60)
