@@ -58,14 +58,15 @@ def test_a_wrong_certificate_lets_nobody_in_and_all_are_told_at_once(
 ):  # fmt: skip
     proxy, dsn = through(town)
     proxy.tls = getattr(papers, wrong).context()
-    pool = make(f"{dsn} sslmode=verify-full sslrootcert={papers.old.file}", 0, 3, driver=through_driver, timeout=60)
+    dsn, name = f"{dsn} sslmode=verify-full sslrootcert={papers.old.file}", f"{through_driver.__name__} {wrong}"
+    pool = make(dsn, 0, 3, driver=through_driver, timeout=60, name=name)
     callers = [Caller(pool.getconn) for _ in range(3)]
     for caller in callers:
         with pytest.raises(through_driver.OperationalError, match=WRONG[wrong]):
             caller.result()  # whose patience is much less than 60 s
     eventually(lambda: pool.stats().size == 0)
     assert proxy.accepted == pool.stats().connect_errors <= 3  # and nobody has tried again
-    assert not backends(town)
+    assert not backends(town, name)
     proxy.tls = papers.good.context()
     with pool.connection() as conn:
         assert ask(conn, "SELECT 1") == 1
@@ -83,13 +84,14 @@ def test_a_plain_answer_lets_nobody_in(town, through, make, papers, through_driv
     answer, reason = PLAIN[case]
     proxy, dsn = through(town)
     proxy.answer = answer
-    pool = make(f"{dsn} sslmode=verify-full sslrootcert={papers.old.file}", 0, 2, driver=through_driver)
+    dsn = f"{dsn} sslmode=verify-full sslrootcert={papers.old.file}"
+    pool = make(dsn, 0, 2, driver=through_driver, name="answered in plain text")
     with Stopwatch() as watch, pytest.raises(through_driver.Error) as caught:
         pool.getconn(timeout=0.6)
     assert watch.seconds < 0.6 + LATE
     assert reason in str(caught.value.__cause__ or caught.value)
     assert proxy.accepted <= 8
-    assert not backends(town)
+    assert not backends(town, "answered in plain text")
 
 
 def test_who_waits_beside_an_open_connection_makes_no_storm_of_attempts(town, through, make, papers):
