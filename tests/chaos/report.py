@@ -7,7 +7,9 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from .history import waits
+from dbpool.pool import HEARTBEAT
+
+from .history import SLACK, waits
 from .scene import CHECK_TIMEOUT, MAXCONN, TIMEOUT
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def digest(result: Result) -> dict[str, Any]:
         "putconn_seconds": quantiles(put),
         "windows_of_waiting": len(waits(story.leases, story.lines)),
         "looks": result.looks,
+        "longest_stall": round(result.longest_stall, 3),
         "most_backends": result.most._asdict() if result.most else {},
         "most_backends_held": result.most_held,
         "pool_aborted": result.stats.aborted,
@@ -136,6 +139,7 @@ def rows(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
         ("getconn, p50 / p99 / max s", waited, f"<= {TIMEOUT:g}"),
         ("putconn, p50 / p99 / max s", put, f"<= {2 * CHECK_TIMEOUT:g}"),
         ("looks at the line in which somebody was overtaken or not", figures["windows_of_waiting"], "> 0"),
+        ("longest wait beside a free slot, s", figures["longest_stall"], f"<= {HEARTBEAT + SLACK:g}"),
         ("looks at the server", figures["looks"], "> 0"),
         ("most backends that hold a slot", figures["most_backends_held"], f"<= {MAXCONN}"),
         ("most backends listed", listed, f"held <= {MAXCONN}"),

@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg2
 
+from dbpool.clock import uptime
+from dbpool.pool import HEARTBEAT
+
+from .history import SLACK
 from .scene import CONNECT_TIMEOUT, MAXCONN, name
 from .traced import LATE
 
@@ -44,12 +48,13 @@ class Sampler:
 
     def __init__(self, scene: Scene) -> None:
         self.looks = 0
-        self.lines = 0
+        self.longest_stall = 0.0  # seconds
         self.most = Count(0, 0, 0, 0)
         self.most_held = 0
         self._scene, self._census = scene, scene.census
         self._strangers: dict[int, float] = {}  # since when they are seen
         self._accused: set[int] = set()
+        self._stalled: tuple[Any, float] = (None, 0.0)  # the place in line, and since when
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -92,10 +97,22 @@ class Sampler:
         with pool._lock:
             state = pool._state
             line = [waiter.ident for waiter in state.waiters]
+            first = next(iter(state.waiters.queue), None)
+            is_room = state.idle or (len(line) > len(state.tickets) and state.may_connect(uptime()))
             # What was closed counts among the discards as soon as it is not being closed any more.
             calm = None if state.closing else [sum(state.discards.values()), state.connect_errors]
         self._scene.journal.note("note", "line", data={"began": began, "line": line, "calm": calm})
-        self.lines += 1
+        self._watch_for_stalls(first if is_room else None, began)
+
+    def _watch_for_stalls(self, first: Any, now: float) -> None:
+        """*first* in line could be served: for a moment that is as it should be, and if it lasts he was forgotten."""
+        if first is None or first is not self._stalled[0]:
+            self._stalled = first, now
+        stalled = now - self._stalled[1]
+        self.longest_stall = max(self.longest_stall, stalled)
+        if stalled > HEARTBEAT + SLACK:
+            self._stalled = None, now
+            self._scene.accuse("forgotten", f"who is first in line has waited beside a free slot for {stalled:.1f} s")
 
     def _judge(self, seen: set[int], asked: float) -> None:
         """Asked after the server was: what is open now, and was listed then, was open all the time between."""

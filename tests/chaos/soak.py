@@ -51,6 +51,7 @@ class Result:
     most: Count | None = None
     most_held: int = 0
     looks: int = 0
+    longest_stall: float = 0.0
     gave: int = 0  # leases that could be taken at the end
     stats: Any = None
     left: dict[str, float] = field(default_factory=dict)  # what may not be: slots, threads, descriptors, backends
@@ -117,6 +118,7 @@ def finish(scene: Scene, sampler: Sampler, result: Result) -> None:
     result.stats = balance(scene)
     sampler.stop()
     result.most, result.most_held, result.looks = sampler.most, sampler.most_held, sampler.looks
+    result.longest_stall = sampler.longest_stall
     scene.pool.close(timeout=5)
 
 
