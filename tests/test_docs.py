@@ -110,7 +110,7 @@ def test_sample_runs_in_an_empty_folder(code, tmp_path, request):
 
 
 def test_there_are_pages_in_both_languages():
-    assert len(NAMES) == 13
+    assert len(NAMES) == 14
     assert sorted(path.name for path in (DOCS / "zh").glob("*.md")) == NAMES
 
 
