@@ -20,7 +20,6 @@ class Health(Registry):
 
     def drain(self) -> None:
         """Retire every connection that is open or being opened."""
-        self.gate = True
         self.generation += 1
         for entry in list(self.entries.values()):
             self.retire(entry)

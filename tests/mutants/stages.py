@@ -16,7 +16,7 @@ FIRST = {
     "entry": "entry state health",
     "pool": "sleeping options persistent getting deadlock connecting closing",
     "registry": "registry outcomes reaping state health matching wishes",
-    "health": "health state matching registry",
+    "health": "limits doubts health registry state",
 }
 
 
