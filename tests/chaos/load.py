@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from .scene import Scene
 
 THREADS = 12
+FRAMES = 6  # that are told of a thread that stands still
 HOLD = 0.03  # seconds, at most, between the write and the read, or after both
 IMPATIENT = (0.05, 0.2, 0.5)  # seconds; who gives up that early is no failure
 WRITE = (
@@ -24,7 +27,7 @@ WRITE = (
     " SELECT set_config('chaos.holder', token, false) FROM written"
 )
 READ = "SELECT token, current_setting('chaos.holder'), pid FROM token WHERE token = %s"
-# How a lease is used, and how often. All but "commit", "block", "close" and "autocommit" leave nothing behind.
+# How a lease is used, and how often. "abandon" and "error" leave nothing behind, the others commit.
 MANNERS = {"commit": 50, "block": 15, "abandon": 15, "error": 5, "close": 3, "autocommit": 4, "impatient": 8}
 TRANSACTION_STATUS = {1: "busy", 2: "in a transaction", 3: "in a failed transaction"}
 
@@ -157,7 +160,9 @@ class Load:
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                self._scene.accuse("call never ended", f"{thread.name} did not stop within {patience:g} s")
+                stack = traceback.extract_stack(sys._current_frames().get(thread.ident))
+                where = " <- ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(stack[-FRAMES:]))
+                self._scene.accuse("call never ended", f"{thread.name} did not stop within {patience:g} s: {where}")
 
     def errors(self) -> Counter[str]:
         """Return what went wrong in use, by its text."""
