@@ -9,15 +9,17 @@ HERE = "tests/mutants"
 UNIT = "tests/unit"
 FILES = tuple(f"dbpool/{name}.py" for name in ("state", "semaphore", "entry", "pool", "registry", "health"))
 # They look at the text of the source, start processes or drop thousands of connections: no mutant lives until then.
-LEFT_OUT = ("test_floors", "test_config", "test_processes", "test_dropping")
-FIRST = {
+LEFT_OUT = {"floors", "config", "processes", "dropping"}
+# By themselves, without time that passes.
+ALONE = {
     "state": "matching wishes state health",
     "semaphore": "semaphore state",
     "entry": "entry state health",
-    "pool": "sleeping options persistent getting deadlock connecting closing",
+    "pool": "sleeping helpers",
     "registry": "registry outcomes reaping state health matching wishes",
     "health": "limits doubts health registry state",
 }
+NEAR = {"pool": "persistent options deadlock connecting closing getting"}
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,16 @@ class Stage:
 
 def stages(file: str, root: Path) -> list[Stage]:
     """Return the stages for the mutants of *file*, the quickest first."""
-    first = [f"{UNIT}/test_{name}.py" for name in FIRST[Path(file).stem].split()]
-    others = sorted(
-        f"{UNIT}/{path.name}" for path in (root / UNIT).glob("test_*.py")
-        if path.stem not in LEFT_OUT and f"{UNIT}/{path.name}" not in first
-    )  # fmt: skip
+    alone, near = (_files(choice.get(Path(file).stem, "")) for choice in (ALONE, NEAR))
+    others = {path.stem.partition("_")[2] for path in (root / UNIT).glob("test_*.py")} - LEFT_OUT
+    rest = tuple(name for name in _files(" ".join(sorted(others))) if name not in alone + near)
     return [
-        Stage("first", tuple(first), 5.0, waits=file == "dbpool/pool.py"),
-        Stage("model", (f"{HERE}/short_model.py",), 20.0),
-        Stage("unit", tuple(others), 15.0, waits=True),
-        Stage("schedules", (f"{HERE}/short_schedules.py",), 20.0),
+        Stage("alone", alone, 5.0),
+        Stage("model", (f"{HERE}/short_model.py",), 30.0),
+        Stage("unit", near + rest, 15.0, waits=True),
+        Stage("schedules", (f"{HERE}/short_schedules.py",), 30.0),
     ]
+
+
+def _files(names: str) -> tuple[str, ...]:
+    return tuple(f"{UNIT}/test_{name}.py" for name in names.split())
