@@ -6,6 +6,7 @@ A pool raises these as subclasses of its driver's ``Error`` too (``bind``), beca
 
 from __future__ import annotations
 
+import copy
 import sys
 from importlib import import_module
 from typing import Any, Optional
@@ -75,8 +76,6 @@ class Bound:
 
 def copied(error: BaseException) -> BaseException:
     """Return the same error without its traceback, which would keep the frames of those that it went through."""
-    import copy
-
     try:
         return copy.copy(error)
     except Exception:

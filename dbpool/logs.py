@@ -26,6 +26,8 @@ def exception(text: str, *args: Any) -> None:
 
 
 def _write(level: int, text: str, args: tuple[Any, ...], **more: Any) -> None:
-    import logging
-
+    try:
+        import logging
+    except (ImportError, OSError):  # no descriptor left to load it with
+        return
     logging.getLogger("dbpool").log(level, text, *args, **more)

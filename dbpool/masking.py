@@ -1,38 +1,45 @@
-"""Passwords in the errors of drivers that echo what they were given: taken out. (Loaded when something went wrong.)"""
+"""Passwords in the errors of drivers that echo what they were given: taken out.
+
+The patterns are compiled when something went wrong: most pools never need them.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 WORDS = ("password", "passwd", "sslpassword", "secret", "token")
 MASK = "***"
-_PAIR = re.compile(r"""\b(\w*(?:password|passwd))(\s*=\s*)('(?:[^'\\]|\\.)*'|"[^"]*"|[^\s&;,)}'"]+)""", re.IGNORECASE)
-_URI = re.compile(r"(://[^/\s@:]*:)(.+)(@)")
-_ITEM = re.compile(r"""(['"]\w*(?:password|passwd)['"]\s*:\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", re.IGNORECASE)
-_TOKEN = re.compile(r'(missing "=" after )"[^"]*"')  # of a DSN: perhaps the second word of an unquoted password
-_DSN_PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:\\.|[^\s'&])+)")
+PAIR = r"""(?i)\b(\w*(?:password|passwd))(\s*=\s*)('(?:[^'\\]|\\.)*'|"[^"]*"|[^\s&;,)}'"]+)"""
+URI = r"(://[^/\s@:]*:)(.+)(@)"
+ITEM = r"""(?i)(['"]\w*(?:password|passwd)['"]\s*:\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+TOKEN = r'(missing "=" after )"[^"]*"'  # of a DSN: perhaps the second word of an unquoted password
+DSN_PAIR = r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:\\.|[^\s'&])+)"
 
 
 def masked(text: str, known: set[str] | None = None) -> str:
     """Return *text* without what looks like a password, and without those that are *known*."""
+    import re
+
     for secret in sorted(known or (), key=len, reverse=True):
         text = text.replace(secret, MASK)
-    text = _URI.sub(rf"\1{MASK}\3", text)
-    text = _TOKEN.sub(rf'\1"{MASK}"', text)
-    text = _PAIR.sub(rf"\1\2{MASK}", text)
-    return _ITEM.sub(rf"\1'{MASK}'", text)
+    text = re.sub(URI, rf"\1{MASK}\3", text)
+    text = re.sub(TOKEN, rf'\1"{MASK}"', text)
+    text = re.sub(PAIR, rf"\1\2{MASK}", text)
+    return re.sub(ITEM, rf"\1'{MASK}'", text)
 
 
 def mask_error(error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Take the passwords among the arguments of connect out of what *error* says, and its causes."""
-    known = _known(args, kwargs)
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
         seen.add(id(each))
-        each.args = tuple(masked(part, known) if isinstance(part, str) else part for part in each.args)
+        try:
+            known = _known(args, kwargs)
+            each.args = tuple(masked(part, known) if isinstance(part, str) else part for part in each.args)
+        except (ImportError, OSError):  # no descriptor left to load a module with: better no text than a password
+            each.args = tuple(MASK if isinstance(part, str) else part for part in each.args)
         each = each.__cause__ or each.__context__
 
 
@@ -46,18 +53,22 @@ def _known(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> set[str]:
 
 
 def _pairs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    import re
+
     pairs = [(str(name), value) for name, value in kwargs.items()]
     for arg in args:
         if isinstance(arg, Mapping):
             pairs += [(str(name), value) for name, value in arg.items()]
         elif isinstance(arg, str):
-            pairs += [(name, _plain(value)) for name, value in _DSN_PAIR.findall(arg)]
+            pairs += [(name, _plain(value)) for name, value in re.findall(DSN_PAIR, arg)]
             pairs += _of_uri(arg)
     return pairs
 
 
 def _plain(value: str) -> str:
     """Undo libpq's quotes."""
+    import re
+
     if value.startswith("'"):
         value = value[1:-1]
     return re.sub(r"\\(.)", r"\1", value)
@@ -65,6 +76,8 @@ def _plain(value: str) -> str:
 
 def _of_uri(text: str) -> list[tuple[str, str]]:
     """Return the user and what may be the password: with its parts, for one that is not quoted is cut in pieces."""
+    import re
+
     found = re.match(r"\w+://([^/@:]*):(.*)@", text, re.DOTALL)
     if not found:
         return []

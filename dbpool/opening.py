@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+
+# Not from random: that takes a millisecond to load, and cannot be loaded later if there is no descriptor left.
+from _random import Random
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -16,13 +19,14 @@ from dbpool.connectors.base import Connector, by_module, find
 from dbpool.entry import FOR_EVER
 from dbpool.errors import Bound, bind
 from dbpool.hidden import HiddenArgs, HiddenKwargs
+from dbpool.masking import mask_error
 
 if TYPE_CHECKING:
     from dbpool.config import PoolConfig
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between the attempts of one connect
 ROLES = ("read-only", "read-write")
-LONGEST_REFUSAL = 0.75  # seconds: so soon a server that is back is found
+LONGEST_REFUSAL = 0.35  # seconds: so soon a server that is back is found
 
 
 class Opener:
@@ -59,8 +63,6 @@ class Opener:
         try:
             return connect(*args, **kwargs)
         except Exception as exc:
-            from dbpool.masking import mask_error  # loads and compiles patterns, which most pools never need
-
             mask_error(exc, args, kwargs)
             raise
 
@@ -247,9 +249,7 @@ def jittered(seconds: float, jitter: float) -> float:
 
 
 def _random() -> float:
-    import random  # takes a millisecond to load, and few pools ever need it
-
-    return random.random()
+    return Random().random()  # a new one each time, for forked processes must not draw the same numbers
 
 
 def _resolve(connect: Any) -> Any:

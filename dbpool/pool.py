@@ -128,7 +128,10 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             in_line = state.waiters.idents()
         if waiter.ident not in in_line or under_way or len(in_line) <= _others():  # which leaves out the first one
             return False
-        return standing.idents() <= in_line | {housekeeper.ident}  # threads that Python did not start are not counted
+        try:
+            return standing.idents() <= in_line | {housekeeper.ident}  # those that Python did not start are not counted
+        except OSError:  # no descriptor left: so it waits, and a time-out tells
+            return False
 
     def _start(self, ticket: Ticket) -> None:
         if self._begin(ticket) and not self._begin_thread(self._help, ticket):
