@@ -7,8 +7,9 @@ DRIVERS := psycopg2,ksycopg2,psycopg
 TEST_EXTRAS ?= test,$(DRIVERS),server,apps,docs$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
 MINORS = 9 10 11 12 13 14
 
-# One thread that computes: beside the rest, which waits for servers. Coverage would double its time and count nothing new.
-LONG := tests/interrupts tests/model tests/schedules tests/stress tests/walk
+# One thread that computes, or is interrupted anywhere: beside the rest, which waits for servers. Coverage would double its
+# time, count nothing new, and stand still for ever when an interrupt strikes within it.
+LONG := tests/interrupts tests/faults/test_interrupts.py tests/model tests/schedules tests/stress tests/walk
 
 comma := ,
 IN_VENV := $(VENV)/bin/python
