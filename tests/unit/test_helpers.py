@@ -115,10 +115,11 @@ def test_where_fewer_helpers_are_to_be_had_the_caller_opens_too(make, driver, no
     assert (driver.calls, pool.stats().idle) == (3, 3)
 
 
-def test_where_there_are_enough_the_caller_does_not(make, driver, threads):
-    pool = make(minconn=3, maxconn=3, start="lazy")
+@pytest.mark.parametrize("number", [3, 300])
+def test_where_there_are_enough_the_caller_does_not(make, driver, threads, number):
+    pool = make(minconn=number, maxconn=number, start="lazy")
     pool._open_missing([], wait=False)
-    assert driver.calls == 0
+    assert (driver.calls, len(threads)) == (0, number)
 
 
 def test_what_goes_wrong_in_a_helper_is_noted_whatever_it_is(make, threads, monkeypatch):
@@ -229,6 +230,21 @@ def test_who_waits_for_the_end_goes_when_nothing_is_open(sleeps, monkeypatch):
     assert len(deadlines) == 1
 
 
+def test_who_waits_for_the_end_notices_what_was_dropped(sleeps, monkeypatch):
+    pool, conn, deadlines = sleeps
+    entry = pool._entries[id(conn)]
+
+    def drop(waiter, deadline):
+        deadlines.append(deadline)
+        assert pool._state.condemn(conn, "lost")
+        pool._state.lost.append(entry)
+        return len(deadlines) < 3
+
+    monkeypatch.setattr(pool, "_sleep", drop)
+    pool._wait_until_empty(5.0)
+    assert len(deadlines) == 1
+
+
 def test_who_waits_for_the_end_is_woken_by_it(sleeps, monkeypatch):
     pool, conn, _ = sleeps
     pool._state.shut()
@@ -283,3 +299,13 @@ def test_a_block_takes_no_key_for_the_thread_is_one(make):
         pool.connection("a")
     with pool.connection() as conn, pool.connection() as again:
         assert conn is again is pool.getconn()
+
+
+# ---- what the module gives -------------------------------------------------------------------------------------
+
+
+def test_the_module_gives_the_pools_and_nothing_else():
+    given = {}
+    exec("from dbpool.pool import *", given)
+    kinds = {"AbstractConnectionPool", "PersistentConnectionPool", "SimpleConnectionPool", "ThreadedConnectionPool"}
+    assert set(given) - {"__builtins__"} == kinds

@@ -100,7 +100,7 @@ def test_a_connect_that_has_ended_has_no_say(pool):
     assert waiter.slept_for == [1.0]
 
 
-@pytest.mark.parametrize(("retry_in", "seconds"), [(-0.5, 1.0), (0.0, 1.0), (0.5, 0.5), (5.0, 1.0)])
+@pytest.mark.parametrize(("retry_in", "seconds"), [(-0.5, 1.0), (0.0, 1.0), (0.5, 0.5), (5.0, 1.0), (NOW, 1.0)])
 def test_who_waits_for_a_server_that_refused_looks_when_it_may_be_asked_again(pool, retry_in, seconds):
     waiter = Sleeper()
     pool._state.retry_at = NOW + retry_in
@@ -156,14 +156,14 @@ def test_who_was_woken_before_it_slept_does_not_sleep():
 
 
 def test_who_slept_too_long_adds_the_time_in_which_the_process_stood_still(monkeypatch):
-    waiter, clock = ThreadWaiter(None, 1, NOW), [10.0, 17.0, 20.0, 22.0]
+    waiter, clock = ThreadWaiter(None, 1, NOW), [5.0, 17.0, 20.0, 22.0]
     monkeypatch.setattr("dbpool.pool.monotonic", lambda: clock.pop(0))
     monkeypatch.setattr("dbpool.pool.stood", lambda seconds, began: 6.0 if (seconds, began) in known else 0.0)
-    known = [(0.001, 10.0), (0.001, 20.0)]
+    known = [(0.001, 5.0), (0.001, 20.0)]
     assert waiter.sleep(0.001) is False
-    assert waiter.stood == 7.0, "since when it stood still is not known"
+    assert waiter.stood == 12.0, "since when it stood still is not known"
     assert waiter.sleep(0.001) is False
-    assert waiter.stood == 9.0
+    assert waiter.stood == 14.0
 
 
 # ---- what was dropped in cycles ----------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_garbage_is_collected_every_ten_seconds_at_most(collections):
         assert len(collections) == number
 
 
-@pytest.mark.parametrize(("waited", "number"), [(0.9, 0), (1.0, 1), (5.0, 1)])
+@pytest.mark.parametrize(("waited", "number"), [(0.9, 0), (1.0, 1), (5.0, 1), (500.0, 1)])
 def test_garbage_is_collected_for_those_who_have_waited_for_a_heartbeat(pool, collections, monkeypatch, waited, number):
     monkeypatch.setattr("dbpool.pool._collected", 0.0)
     assert pool._sleep(Sleeper(since=NOW - waited), NOW + 60)
@@ -273,9 +273,10 @@ def test_who_is_in_no_line_is_not_stuck(stuck):
     assert pool._is_stuck(waiter)
 
 
-def test_nobody_is_stuck_while_another_thread_is_in_no_line(stuck, monkeypatch):
+@pytest.mark.parametrize("others", [1, 2])
+def test_nobody_is_stuck_while_another_thread_is_in_no_line(stuck, monkeypatch, others):
     pool, waiter, _ = stuck
-    monkeypatch.setattr("dbpool.pool._others", lambda: 1)
+    monkeypatch.setattr("dbpool.pool._others", lambda: others)
     assert not pool._is_stuck(waiter)
 
 
@@ -287,6 +288,15 @@ def test_nobody_is_stuck_while_a_thread_that_python_did_not_start_is_in_no_line(
     assert pool._is_stuck(waiter), "the housekeeper puts nothing back"
 
 
+def test_nobody_is_told_where_the_threads_cannot_be_looked_at(stuck, monkeypatch):
+    def fail():
+        raise OSError("too many open files")
+
+    pool, waiter, _ = stuck
+    monkeypatch.setattr("dbpool.standing.idents", fail)
+    assert pool._is_stuck(waiter) is False
+
+
 def test_what_was_dropped_in_a_cycle_is_looked_for_before_one_is_told(stuck, collections, monkeypatch):
     pool, waiter, _ = stuck
     monkeypatch.setattr("dbpool.pool._collected", 0.0)
@@ -295,11 +305,11 @@ def test_what_was_dropped_in_a_cycle_is_looked_for_before_one_is_told(stuck, col
 
 
 def test_the_housekeeper_is_not_counted_among_the_threads(monkeypatch):
-    monkeypatch.setattr("dbpool.pool._count", lambda: 5)
+    monkeypatch.setattr("dbpool.pool._count", lambda: 4)
     monkeypatch.setattr(housekeeper, "begun", False)
-    assert _others() == 5
-    monkeypatch.setattr(housekeeper, "begun", True)
     assert _others() == 4
+    monkeypatch.setattr(housekeeper, "begun", True)
+    assert _others() == 3
 
 
 def test_a_pool_that_is_to_begin_in_the_background_needs_it():
