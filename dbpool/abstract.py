@@ -269,7 +269,8 @@ class AbstractConnectionPool(Shell[C]):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._state.describe()}>"
+        state = self.__dict__.get("_state")  # not there yet where a constructor was refused
+        return f"<{type(self).__name__} {'not made' if state is None else state.describe()}>"
 
     @property
     def name(self) -> str:

@@ -141,6 +141,14 @@ def test_repr_shows_the_state(make, kind):
     assert "closed" in repr(pool)
 
 
+def test_a_pool_that_was_refused_can_be_shown(kind):
+    """As an error reporter does with the locals of its constructor."""
+    with pytest.raises(TypeError) as caught:
+        kind("one", 2)
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert f"<{kind.__name__} not made>" in {repr(shown) for shown in frames if isinstance(shown, kind)}
+
+
 def test_the_plain_attributes_can_be_read(make, kind):
     pool = make(kind, 1, 3, name="orders")
     assert (pool.minconn, pool.maxconn, pool.closed, pool.name) == (1, 3, False, "orders")
