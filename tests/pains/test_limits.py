@@ -231,6 +231,7 @@ def test_pain_16_the_docs_give_the_formula(language):
 # ---- 28: all connections end together --------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(66)
 def test_pain_28_lifetimes_are_spread_by_default(town, make, leaping):
     pool = make(town.dsn, 0, 30, max_lifetime=1000, idle_timeout=None, ping_after=None, background=False)
     warm(pool, 30)

@@ -12,6 +12,7 @@ from dbpool import Limiter, PoolConfig
 WAYS = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": pickle.dumps}
 
 
+@pytest.mark.fault(62)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_pool_says_that_its_connections_are_its_own(make, kind, way):
     pool = make(kind, 1, 2)
