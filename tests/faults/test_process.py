@@ -125,6 +125,7 @@ with conn.cursor() as cursor:
     cursor.execute("SELECT 1")
 pool.putconn(conn)  # in a transaction
 assert pool.getconn() is conn
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))  # at the end of a thread glibc loads a library
 """
 
 
