@@ -23,9 +23,10 @@ def script_of(folder: Path, text: str, cluster: Any, **words: Any) -> Path:
 
 
 def begin(script: Path, **pipes: Any) -> subprocess.Popen[str]:
-    """Start a script that finds the package."""
+    """Start a script that finds the package. Coverage is not measured: it takes descriptors, threads and rights."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environ = {**os.environ, "PYTHONPATH": path}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environ["PYTHONPATH"] = path
     command = [sys.executable, str(script)]
     return subprocess.Popen(
         command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=script.parent, env=environ, **pipes
