@@ -29,6 +29,54 @@ def test_who_is_refused_is_counted_and_not_in_line():
         assert (state.refused, len(state.waiters)) == (number, 0)
 
 
+def test_those_for_whom_a_connect_is_under_way_do_not_wait():
+    state = PoolState("alone", 0, 1, max_waiting=4)
+    callers = [Caller() for _ in range(6)]
+    queued(state, callers[0])
+    for caller in callers[1:5]:
+        assert state.arrive(caller) is None
+    with pytest.raises(TooManyWaiters):
+        state.arrive(callers[5])
+    assert (len(state.waiters), len(state.tickets)) == (5, 1)
+
+
+def test_who_arrives_diverts_hits_at_once_and_until_nobody_waits(state):
+    callers = [leased(state, *opened(state)) for _ in range(3)]
+    state.match(NOW)
+    assert not state.gate
+    caller = Caller()
+    state.arrive(caller)
+    assert state.gate
+    state.match(NOW)
+    assert state.gate
+    state.depart(caller)
+    state.match(NOW)
+    assert not state.gate
+    assert len(state.leases) == len(callers)
+
+
+def test_who_departs_gives_back_a_right_that_was_not_begun_and_not_one_that_was(state):
+    idler, other = Caller(), Caller()
+    queued(state, idler, other)
+    idle, begun = idler.ticket, other.ticket
+    state.begin(begun)
+    for caller in (idler, other):
+        state.depart(caller)
+    assert (len(state.waiters), list(state.tickets)) == (0, [begun.ref])
+    assert (idler.ticket, idle.ref, other.ticket) == (None, None, begun)
+
+
+def test_who_is_served_otherwise_gives_back_a_right_that_was_not_begun(state):
+    (conn,) = opened(state)
+    holder, caller = leased(state, conn), Caller()
+    queued(state, caller)
+    ticket = caller.ticket
+    put(state, holder.conn)
+    state.match(NOW)
+    assert caller.conn is conn
+    assert (caller.ticket, ticket.ref, len(state.tickets)) == (None, None, 0)
+
+
 def test_one_more_is_refused_though_more_wait_than_may():
     """As after a resize: two were let in, of whom only one would be now."""
     state = PoolState("alone", 0, 2, max_waiting=0)
@@ -80,6 +128,24 @@ def test_a_closed_pool_lets_no_hit_through_though_it_is_empty(state):
     state.shut()
     state.match(NOW)
     assert state.gate
+
+
+@pytest.mark.parametrize(("limit", "gate"), [(2, True), (3, False), (4, False)])
+def test_no_hit_passes_while_more_are_open_than_may_be(limit, gate):
+    state = PoolState("alone", 0, 4)
+    callers = [leased(state, *opened(state)) for _ in range(3)]
+    state.set_limits(0, limit)
+    state.match(NOW)
+    assert state.gate is gate
+    assert len(state.leases) == len(callers)
+
+
+def test_no_hit_passes_while_a_drained_one_is_leased(state):
+    caller = leased(state, *opened(state))
+    state.drain()
+    state.match(NOW)
+    assert state.gate
+    assert id(caller.conn) in state.drained
 
 
 def test_who_waits_for_the_end_is_woken_when_the_pool_is_closed_and_empty(state):
@@ -253,28 +319,29 @@ def test_where_no_key_has_its_own_the_order_alone_decides(state):
 # ---- who is told to connect ----------------------------------------------------------------------------------
 
 
-def test_for_whom_a_threads_connection_is_coming_none_is_opened(state):
-    state.set_limits(0, 5)
+@pytest.mark.parametrize("number", [2, 3])
+def test_for_whom_a_threads_connection_is_coming_none_is_opened(state, number):
+    state.set_limits(0, 9)
     (conn,) = opened(state)
     token = ThreadKey()
     leased(state, conn, ThreadRef(token, state.lost.append))
     hash(state.entries[id(conn)].key)
     del token
-    callers = [Caller(), Caller()]
+    callers = [Caller() for _ in range(number)]
     todo = queued(state, *callers)
     assert len(todo.clean) == 1
-    assert [caller.ticket is not None for caller in callers] == [True, False]
-    assert [caller.woken for caller in callers] == [1, 0]
+    assert [caller.ticket is not None for caller in callers] == [True] * (number - 1) + [False]
+    assert [caller.woken for caller in callers] == [1] * (number - 1) + [0]
 
 
 def test_connects_that_are_nobodys_serve_those_in_line(state):
     state.set_limits(0, 9)
     tickets = [state.issue(NOW), state.issue(NOW)]
-    callers = [Caller()]
-    queued(state, *callers)
-    assert len(state.tickets) == len(tickets) == 2
-    callers += [Caller(), Caller(), Caller()]
-    queued(state, *callers[1:])
+    callers = [Caller() for _ in range(4)]
+    for caller in callers[:2]:
+        queued(state, caller)
+        assert len(state.tickets) == len(tickets) == 2
+    queued(state, *callers[2:])
     assert [caller.ticket is not None for caller in callers] == [True, True, False, False]
 
 

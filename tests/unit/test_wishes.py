@@ -78,11 +78,12 @@ def test_it_wishes_for_nobody_while_it_has_more_than_it_may(limiter, other):
 
 def test_it_wishes_for_no_more_than_those_for_whom_none_is_under_way(state, other):
     """A connect whose owner was served otherwise serves another."""
-    opened(other, 2)
-    ticket = state.issue(NOW)
-    queued(state, Caller(since=NOW), Caller(since=NOW + 1), now=NOW + 2)
-    assert ticket.ref in state.tickets
-    assert state.wishes == [NOW]
+    opened(other)
+    tickets, callers = [state.issue(NOW), state.issue(NOW)], [Caller(since=NOW + number) for number in range(3)]
+    for number, caller in enumerate(callers):
+        queued(state, caller, now=NOW + 5)
+        assert state.wishes == [NOW] * (number == 2)
+    assert len(state.tickets) == len(tickets)
 
 
 def test_it_wishes_for_nothing_while_it_may_not_connect(state, other):
