@@ -30,6 +30,8 @@ COPIED = ("dbpool", "tests", "setup.cfg", "pyproject.toml")
 MEMORY = 4 << 30  # bytes; a loop that appends for ever must not take all there is
 SLACK = 10.0  # times what a stage takes without a mutant; then it hangs
 LEAST = 20.0  # seconds, because a machine may be busy
+LOOK_EVERY = 1.0  # seconds
+STANDSTILL = 5.0  # seconds that a look may take; if it takes longer we were stopped, by SIGSTOP perhaps
 BROKEN = 70  # status of a process that did not come to running tests
 QUIETLY = (
     "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "--tb=no", "-W", "ignore::pytest.PytestAssertRewriteWarning",
@@ -113,13 +115,16 @@ class Workshop:
 
     def _run(self, tests: tuple[str, ...], patience: float, limit: float, *options: str) -> str:
         """Run pytest in a forked process; return the name of the first test that failed."""
-        with TemporaryFile("w+") as notes:
-            child = os.fork()
-            if not child:
-                self._become_pytest([*tests, f"--timeout={patience}", *options], notes)
-            status = wait(child, limit)
-            notes.seek(0)
-            failed = notes.read()
+        while True:
+            with TemporaryFile("w+") as notes:
+                child = os.fork()
+                if not child:
+                    self._become_pytest([*tests, f"--timeout={patience}", *options], notes)
+                status, stood = wait(child, limit)
+                notes.seek(0)
+                failed = notes.read()
+            if not stood:  # else time passed in which no test could go on, and one may have failed for that
+                break
         if status in (pytest.ExitCode.NO_TESTS_COLLECTED, BROKEN):
             raise RuntimeError(f"cannot run {' '.join(tests)}: {failed}")
         if failed or status == pytest.ExitCode.OK:
@@ -150,15 +155,20 @@ class Workshop:
             os._exit(status)
 
 
-def wait(child: int, limit: float) -> int | None:
-    """Return how *child* ended, or None if it had to be ended after *limit* seconds."""
-    ended, descriptor = False, os.pidfd_open(child)
+def wait(child: int, limit: float) -> tuple[int | None, bool]:
+    """Return how *child* ended, None if it was ended after *limit* seconds; and whether it, or we, stood still."""
+    ended, stood, descriptor = False, False, os.pidfd_open(child)
+    began = looked = time.monotonic()
     try:
-        ended = bool(select.select([descriptor], [], [], limit)[0])
+        while not ended and looked - began < limit:
+            ended = bool(select.select([descriptor], [], [], LOOK_EVERY)[0])
+            stopped = None if ended else os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG)
+            before, looked = looked, time.monotonic()
+            stood = stood or stopped is not None or looked - before > STANDSTILL
     finally:
         os.close(descriptor)
         for end in (os.killpg, os.kill):  # what it has started too; it may not have come so far as to have a group
             with suppress(ProcessLookupError):
                 end(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return status if ended else None
+    return (status if ended else None), stood

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ pytest.importorskip("cosmic_ray", reason="cosmic-ray makes the mutants: install 
 
 from .equivalents import parsed
 from .making import distinct, mutants, operators
-from .running import Fate, Workshop
+from .running import Fate, Workshop, wait
 from .stages import Stage
 
 SOURCE = '''
@@ -124,6 +125,15 @@ for text in ("n + 2", "n + 1 if n else 0", "1 + n", "n +"):
         "unit tests/test_it.py",
     ]
     assert (workshop.home / "dbpool" / "__init__.py").read_text() == "def count(n):\n    return n + 1\n"
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_one_that_was_stopped_is_told_from_one_that_hangs(stopped):
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    if stopped:
+        child.send_signal(signal.SIGSTOP)
+    assert wait(child.pid, 2.0) == (None, stopped)
+    child.wait()
 
 
 def test_killed_is_who_met_a_stage_that_failed(made):
