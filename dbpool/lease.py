@@ -122,7 +122,8 @@ class KeyedLease(Lease[C]):
             entry.depth -= 1
             entry.doomed = entry.doomed or kind is not None
             last = not entry.depth
-            if last and entry.by_block:
+            ours = last and entry.by_block  # as it is now: who joins meanwhile may make it another block's
+            if ours:
                 self._keep(conn)
         if not last:
             return
@@ -133,7 +134,7 @@ class KeyedLease(Lease[C]):
             else:
                 pool._commit(conn)
         finally:
-            if entry.by_block:
+            if ours:
                 pool.putconn(conn)
 
     def _keep(self, conn: C | None) -> None:

@@ -86,7 +86,7 @@ def test_without_any_thread_everything_works(town, make, driver, stingy, start):
     assert pool.stats().size == 0
     assert starter.asked
     assert not starter.started
-    eventually(lambda: threading.active_count() == before)
+    eventually(lambda: threading.active_count() <= before)  # one of the test before may have ended meanwhile
 
 
 @pytest.mark.fault(48)
