@@ -397,3 +397,20 @@ def test_who_asks_for_the_key_while_its_last_block_ends_does_not_join_it(make, d
     assert (other.status, pool.stats().idle) == (IDLE, 1)
     pool.putconn(other, "a")
     lease_all(pool)
+
+
+def test_a_block_within_anothers_lease_does_not_put_it_when_that_one_joins_while_it_ends(make):
+    """Who begins the lease may join it last: after a block that came later and ends already."""
+    pool = make(minconn=1)
+    first, second = pool.connection("key"), pool.connection("key")
+    conn = pool._obtain("key")  # the first is on its way into its block
+
+    def commit():
+        assert first._join(conn, None)
+
+    with second:
+        conn.commit = commit
+    del conn.commit
+    assert pool._state.keyed["key"] is conn
+    first.__exit__(None, None, None)
+    assert pool.stats().idle == 1
