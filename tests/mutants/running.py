@@ -84,7 +84,7 @@ class Workshop:
     def measure(self, stage: Stage) -> float:
         """Run a stage without a mutant, and return the seconds that it took; RuntimeError if a test fails."""
         self.keeps_code, began = True, time.monotonic()
-        failed = self._run(stage.tests, stage.patience, 600.0)
+        failed = self._meet(stage, 600.0)
         if failed:
             raise RuntimeError(f"fails without any mutant: {failed}")
         self.keeps_code = False
