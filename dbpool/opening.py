@@ -249,7 +249,9 @@ def jittered(seconds: float, jitter: float) -> float:
 
 
 def _random() -> float:
-    return Random().random()  # a new one each time, for forked processes must not draw the same numbers
+    drawn = Random()  # a new one each time, for forked processes must not draw the same numbers
+    drawn.seed()  # by the system; before 3.10 a new one is not
+    return drawn.random()
 
 
 def _resolve(connect: Any) -> Any:
