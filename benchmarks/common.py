@@ -17,10 +17,13 @@ from dbpool import Connector
 
 
 class Fake:
-    """A connection that costs nothing, and that psycopg_pool takes for one of psycopg's."""
+    """A connection that costs nothing, and that psycopg2's pools and psycopg_pool take for one of their driver's."""
+
+    closed = False  # what psycopg2's pools look at first ...
 
     def __init__(self) -> None:
         self.pgconn = SimpleNamespace(transaction_status=0)  # what psycopg_pool looks at
+        self.info = self.pgconn  # ... and then
         self.status = 0  # what we look at
 
     @classmethod

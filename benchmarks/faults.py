@@ -11,7 +11,7 @@ from faulting import adapters
 from faulting.children import Failed, run
 from faulting.rows import ROWS
 from faulting.table import Table, machine_in_words
-from healing import clusters
+from serving import clusters
 
 TITLE = "Faults"
 

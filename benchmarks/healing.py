@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
 import psycopg2
 from common import Fake, FakeConnector, Report, interleaved, seconds_of
+from serving import clusters
 
 import dbpool
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-TESTS = Path(__file__).parent.parent / "tests"
 IDLE = 50
 ROUNDS = 200  # of IDLE transactions each
 PATIENCE = 30.0
-
-
-@contextlib.contextmanager
-def clusters() -> Iterator[Callable[[], Any]]:
-    """Yield a function that starts a PostgreSQL of its own, to be killed and frozen."""
-    sys.path.insert(0, str(TESTS))
-    from clusters import installed, new_cluster
-    from servers import choose
-
-    found, how = choose("auto")
-    print(f"PostgreSQL: {how}\n")
-    with installed(found.binaries) as installation, contextlib.ExitStack() as stack:
-        yield lambda: stack.enter_context(new_cluster(installation)).start()
 
 
 def ask(conn: Any, statement: str = "SELECT 1") -> Any:
