@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # What `make test` installs; TEST_EXTRAS=test where there is no wheel of the drivers or of the server.
-DRIVERS := psycopg2,ksycopg2,psycopg
-TEST_EXTRAS ?= test,$(DRIVERS),server,apps,docs$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
+DRIVERS := psycopg2,ksycopg2,psycopg,pymysql
+# It is compiled: MYSQLCLIENT=,mysqlclient where there are a C compiler and libmariadb-dev.
+MYSQLCLIENT ?=
+TEST_EXTRAS ?= test,$(DRIVERS)$(MYSQLCLIENT),aio,server,apps,browser,docs$(if $(filter docker,$(DBPOOL_TEST_SERVER)),$(comma)docker)
 MINORS = 9 10 11 12 13 14
 
-# One thread that computes, or is interrupted anywhere: beside the rest, which waits for servers. Coverage would double its
-# time, count nothing new, and stand still for ever when an interrupt strikes within it.
+# Four parts beside each other: two compute, two wait for servers most of the time. Coverage would double the time of LONG,
+# count nothing new, and stand still for ever when an interrupt strikes within it.
+UNIT := tests/unit tests/twins
 LONG := tests/interrupts tests/faults/test_interrupts.py tests/model tests/schedules tests/stress tests/walk
+SLOWEST := --durations=15
+SERVED := tests/check tests/drivers tests/examples tests/monitor tests/top tests/test_docs.py tests/test_samples.py
+COVERAGE = $(abspath $(VENV))/coverage
 
 comma := ,
 IN_VENV := $(VENV)/bin/python
@@ -17,7 +23,7 @@ DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test faults chaos nightly test-all bench bench-faults mutants docs lint types format clean pythons
+.PHONY: help demo monitor test faults chaos nightly test-all bench bench-check bench-freethreaded bench-own bench-faults mutants docs lint types format clean pythons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -27,32 +33,43 @@ help: ## list these targets
 demo: $(VENV)/.with-$(DEMO_EXTRAS) ## run the main job on real data: sqlite3, or PostgreSQL in DBPOOL_DEMO_DSN
 	$(IN_VENV) -m dbpool demo $(ARGS)
 
-test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, and measure the coverage of its quick part
+monitor: $(VENV)/.with-$(DEMO_EXTRAS),top ## show a load on the monitor page, until Ctrl-C. ARGS=--trouble: with trouble
+	$(IN_VENV) -m dbpool monitor $(ARGS)
+
+test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, and measure its coverage
 ifneq ($(ARGS),)
 	$(IN_VENV) -m pytest $(ARGS)
 else
-	@echo 'Beside this, into $(VENV)/long.log: $(LONG)'; \
-	$(IN_VENV) -m pytest $(LONG) >$(VENV)/long.log 2>&1 & long=$$!; \
-	trap "kill $$long" INT TERM; \
-	$(IN_VENV) -m pytest $(LONG:%=--ignore=%) --cov --cov-fail-under=95; quick=$$?; \
-	wait $$long; long=$$?; \
-	if [ $$long = 0 ]; then tail -n 1 $(VENV)/long.log; else cat $(VENV)/long.log; fi; \
-	exit $$((quick | long))
+	@for each in unit:'$(UNIT)' served:'$(SERVED)' long:'$(LONG)'; do echo "Beside this, into $(VENV)/$${each%%:*}.log: $${each#*:}"; done; \
+	rm -f $(COVERAGE)*; \
+	COVERAGE_FILE=$(COVERAGE).unit $(IN_VENV) -m pytest $(SLOWEST) $(UNIT) --cov --cov-report= >$(VENV)/unit.log 2>&1 & unit=$$!; \
+	COVERAGE_FILE=$(COVERAGE).served $(IN_VENV) -m pytest $(SLOWEST) $(SERVED) --cov --cov-report= >$(VENV)/served.log 2>&1 & served=$$!; \
+	$(IN_VENV) -m pytest $(SLOWEST) $(LONG) >$(VENV)/long.log 2>&1 & long=$$!; \
+	trap "kill $$unit $$served $$long" INT TERM; \
+	COVERAGE_FILE=$(COVERAGE).rest $(IN_VENV) -m pytest $(SLOWEST) $(patsubst %,--ignore=%,$(UNIT) $(SERVED) $(LONG)) --cov --cov-report=; failed=$$?; \
+	for each in unit:$$unit served:$$served long:$$long; do \
+	  if wait $${each#*:}; then tail -n 1 $(VENV)/$${each%:*}.log; else failed=1; cat $(VENV)/$${each%:*}.log; fi; \
+	done; \
+	export COVERAGE_FILE=$(COVERAGE); \
+	$(IN_VENV) -m coverage combine -q $(COVERAGE).* && $(IN_VENV) -m coverage report --fail-under=95 || failed=1; \
+	exit $$failed
 endif
 
 faults: $(VENV)/.with-$(TEST_EXTRAS) ## run the tests of the fault catalogue, print a row for each fault
 	$(IN_VENV) -m pytest -q -p faults.table $(ARGS)
 
-chaos: $(VENV)/.with-$(TEST_EXTRAS) ## load and a fault every few seconds, 30 s by default; the history is checked
-	$(IN_VENV) -m tests.chaos $(ARGS)
+chaos: $(VENV)/.with-$(TEST_EXTRAS) ## load and a fault every few seconds, for 30 s; the history is checked. ASYNCIO=1: by tasks
+	$(IN_VENV) -m tests.chaos $(if $(ASYNCIO),--asyncio) $(ARGS)
 
 nightly: ## run the long form of everything: the whole walk, new seeds, all Pythons, chaos, mutants
 	DBPOOL_NIGHTLY=1 DBPOOL_SCHEDULES=20 $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory test-all
 	$(MAKE) --no-print-directory faults
 	$(MAKE) --no-print-directory chaos ARGS="--seconds 300"
+	$(MAKE) --no-print-directory chaos ASYNCIO=1 ARGS="--seconds 300"
 	$(MAKE) --no-print-directory mutants
 	$(MAKE) --no-print-directory bench-faults
+	$(MAKE) --no-print-directory bench-freethreaded
 
 test-all: ## run the suite on every CPython from 3.9 on that is found; a line for each, the output in VENV-*/test.log
 	@$(MAKE) --no-print-directory -s pythons | { failed=0; \
@@ -63,11 +80,23 @@ test-all: ## run the suite on every CPython from 3.9 on that is found; a line fo
 	  echo "CPython $$version $$word: $$(tail -n 400 $$log | grep -E "(passed|failed|error).* in |Error" | tail -n 1 | tr -d =) ($$log)"; \
 	done; exit $$failed; }
 
-bench: $(VENV)/.with-bench,server,test ## measure the hot path, fairness, the proxy and healing
-	$(IN_VENV) benchmarks/hot_path.py $(ARGS)
-	$(IN_VENV) benchmarks/fairness.py $(ARGS)
+bench: $(VENV)/.with-bench,server,test ## measure every peer in one run (ten minutes), draw it, and fill in the READMEs. ARGS=--quick: a minute
+	$(IN_VENV) -m benchmarks $(ARGS)
+
+bench-check: $(VENV)/.with-bench,server,test ## measure for a minute, and fail if a ratio is 20 % worse than in benchmarks/results
+	$(IN_VENV) -m benchmarks.check $(ARGS)
+
+bench-freethreaded: $(VENV)/.with-bench,server,test ## find or build a CPython without the GIL: tests, and the throughput of threads
+	$(IN_VENV) -m benchmarks.freethreaded $(ARGS)
+
+bench-own: $(VENV)/.with-bench,server,test ## measure what has no peer: a connect beside hits, the proxy, healing, tasks, endpoints, metrics, the monitor
+	$(IN_VENV) benchmarks/beside.py $(ARGS)
 	$(IN_VENV) benchmarks/proxy.py $(ARGS)
 	$(IN_VENV) benchmarks/healing.py $(ARGS)
+	$(IN_VENV) benchmarks/async_path.py $(ARGS)
+	$(IN_VENV) benchmarks/generic.py $(ARGS)
+	$(IN_VENV) benchmarks/metrics.py $(ARGS)
+	$(IN_VENV) benchmarks/monitor.py $(ARGS)
 
 bench-faults: $(VENV)/.with-bench,server,test ## put six pools through sixteen faults, print who bears them best
 	$(IN_VENV) benchmarks/faults.py $(ARGS)

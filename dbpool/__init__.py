@@ -1,5 +1,7 @@
 """A connection pool for Python that speaks psycopg2.pool's language: fair, self-healing, and it never loses a slot."""
 
+from typing import TYPE_CHECKING
+
 from dbpool.config import PoolConfig
 from dbpool.connectors import Connector
 from dbpool.errors import PoolClosed, PoolDeadlock, PoolError, PoolExhausted, PoolTimeout, TooManyWaiters
@@ -13,9 +15,29 @@ from dbpool.pool import (
 )
 from dbpool.stats import PoolStats
 
+if TYPE_CHECKING:
+    from dbpool.aio import AsyncConnectionPool, AsyncConnector, AsyncEndpointPool, in_thread
+    from dbpool.connectors import (
+        AsyncTcpConnector,
+        AsyncTlsConnector,
+        AsyncUnixConnector,
+        TcpConnector,
+        TlsConnector,
+        UnixConnector,
+    )
+    from dbpool.dumping import dump, dump_on_signal
+    from dbpool.endpoints import EndpointPool
+
 __all__ = [
     "AbstractConnectionPool",
+    "AsyncConnectionPool",
+    "AsyncConnector",
+    "AsyncEndpointPool",
+    "AsyncTcpConnector",
+    "AsyncTlsConnector",
+    "AsyncUnixConnector",
     "Connector",
+    "EndpointPool",
     "Limiter",
     "PersistentConnectionPool",
     "PoolClosed",
@@ -27,10 +49,14 @@ __all__ = [
     "PoolStats",
     "PoolTimeout",
     "SimpleConnectionPool",
+    "TcpConnector",
     "ThreadedConnectionPool",
+    "TlsConnector",
     "TooManyWaiters",
+    "UnixConnector",
     "dump",
     "dump_on_signal",
+    "in_thread",
 ]
 
 
@@ -40,4 +66,16 @@ def __getattr__(name: str) -> object:
         from dbpool import dumping
 
         return getattr(dumping, name)
+    if name == "EndpointPool":
+        from dbpool.endpoints import EndpointPool
+
+        return EndpointPool
+    if name in ("AsyncConnectionPool", "AsyncConnector", "AsyncEndpointPool", "in_thread"):
+        from dbpool import aio
+
+        return getattr(aio, name)
+    if name in __all__:  # of the connectors, those for sockets
+        from dbpool import connectors
+
+        return getattr(connectors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

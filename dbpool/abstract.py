@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import RLock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dbpool import holders
+from dbpool import logs
 from dbpool.clock import uptime
 from dbpool.config import DEFAULT, PoolConfig, Timeout, seconds, sizes
 from dbpool.hidden import HiddenArgs, HiddenKwargs
@@ -15,12 +15,12 @@ from dbpool.listener import tell
 from dbpool.proxy import ConnectionProxy, lend
 from dbpool.semaphore import Waiter
 from dbpool.shell import Shell
-from dbpool.stats import PoolStats, snapshot, used
+from dbpool.views import Views
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dbpool.holders import PoolUser
+    from dbpool.stats import PoolStats
 
 C = TypeVar("C")
 P = TypeVar("P", bound="AbstractConnectionPool[Any]")
@@ -36,7 +36,7 @@ class SingleWaiter(Waiter):
         pass
 
 
-class AbstractConnectionPool(Shell[C]):
+class AbstractConnectionPool(Views[C], Shell[C]):
     """Keyed getconn, putconn and closeall over any DB-API connect(). Used directly it is a SimpleConnectionPool.
 
     *minconn* connections are opened at once, at most *maxconn* are ever open. *connect* is a callable, a DB-API
@@ -189,7 +189,7 @@ class AbstractConnectionPool(Shell[C]):
         if self._state.closed:
             raise self._opener.errors.PoolClosed("connection pool is closed")
         self._force()
-        tell(self._config.listener, "closed", self)
+        tell(self._listener, "closed", self)
 
     def close(self, timeout: Timeout = DEFAULT) -> None:
         """Refuse and wake all who wait, wait up to *timeout* seconds for leased connections, then close those too.
@@ -205,7 +205,7 @@ class AbstractConnectionPool(Shell[C]):
             self._wait_until_empty(limit)
         self._force()
         if not already:
-            tell(self._config.listener, "closed", self)
+            tell(self._listener, "closed", self)
 
     def _force(self) -> None:
         with self._lock:
@@ -215,6 +215,7 @@ class AbstractConnectionPool(Shell[C]):
             self._close(doomed.pop())
         self._settle()
         housekeeper.leave(self)
+        logs.left_out(self, at_once=True)
 
     def _wait_until_empty(self, limit: float | None) -> None:
         pass
@@ -243,23 +244,6 @@ class AbstractConnectionPool(Shell[C]):
         self._tidy(0.0, wait=True)
         return self.stats()
 
-    def stats(self) -> PoolStats:
-        """Return what the pool is doing, as a frozen PoolStats."""
-        with self._lock:
-            return snapshot(self._state)
-
-    def holders(self) -> list[PoolUser]:
-        """Return who holds a connection, and for how long; the longest first."""
-        with self._lock:
-            rows = holders.leased(self._state)
-        return holders.users(rows, uptime())
-
-    def waiters(self) -> list[PoolUser]:
-        """Return who waits for a connection, and for how long; the next one first."""
-        with self._lock:
-            rows = holders.waiting(self._state)
-        return holders.users(rows, uptime())
-
     def __enter__(self: P) -> P:
         return self
 
@@ -267,49 +251,3 @@ class AbstractConnectionPool(Shell[C]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        state = self.__dict__.get("_state")  # not there yet where a constructor was refused
-        return f"<{type(self).__name__} {'not made' if state is None else state.describe()}>"
-
-    @property
-    def name(self) -> str:
-        return self._state.name
-
-    @property
-    def minconn(self) -> int:
-        return self._state.minconn
-
-    @property
-    def maxconn(self) -> int:
-        return self._state.maxconn
-
-    @property
-    def closed(self) -> bool:
-        return self._state.closed
-
-    # What monitoring scripts read from psycopg2's pools: copies, in its shapes.
-
-    @property
-    def _pool(self) -> list[C]:
-        return list(self._idle.copy())
-
-    @property
-    def _used(self) -> dict[Any, C]:
-        return used(self._state)
-
-    @property
-    def _rused(self) -> dict[int, Any]:
-        return {id(conn): key for key, conn in self._used.items()}
-
-    @property
-    def _keys(self) -> int:
-        return self.stats().leases
-
-    @property
-    def _args(self) -> tuple[Any, ...]:
-        return self._opener.args
-
-    @property
-    def _kwargs(self) -> dict[str, Any]:
-        return self._opener.kwargs

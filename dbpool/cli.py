@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DEMO_DSN = "DBPOOL_DEMO_DSN"
+CHECK_DSN = "DBPOOL_CHECK_DSN"
+MONITOR = "http://127.0.0.1:8765"
 INTERRUPTED = 130
 
 
@@ -23,8 +25,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and *message*, and exit with status 2."""
-        if "://" in message or "password" in message.lower():
-            message = "arguments not understood; a DSN belongs after --dsn"
+        if "://" in message or "passw" in message.lower():
+            message = "arguments not understood; a DSN belongs after --dsn, and check takes one, within quotes"
         super().error(message)
 
 
@@ -105,15 +107,128 @@ def run_script(parser: Parser, options: argparse.Namespace) -> int:
         parser.error(f"cannot read {options.script}: {exc.strerror}")
 
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (declare_demo, declare_run)
+def declare_check(commands: Any) -> None:
+    """Say what ``check`` takes."""
+    parser = commands.add_parser(
+        "check",
+        help="ask a database server what pool goes with it",
+        description="Connects, measures, reads the server's limits, and prints which sizes of pools fit and a "
+        "PoolConfig that goes with it. What is said of the pool's options are warnings and notes; the options are "
+        "read from the environment (DBPOOL_TIMEOUT, ...). Exit status 0: well; 1: there are warnings; 2: the server "
+        "cannot be reached, or the arguments are not understood.",
+    )
+    parser.add_argument(
+        "dsn",
+        metavar="DSN",
+        nargs="?",
+        default=os.environ.get(CHECK_DSN),
+        help="host=... dbname=..., or a URI: postgresql://, kingbase://, mysql://; "
+        f"default: ${CHECK_DSN} (which, unlike an argument, other users cannot see)",
+    )
+    parser.add_argument("--driver", metavar="NAME", help="psycopg2, psycopg, ksycopg2, pymysql, mysqlclient")
+    for name, kind, default, text in (
+        ("--workers", whole(100_000), os.cpu_count() or 1, "processes with a pool, on all hosts; default: CPUs here"),
+        ("--threads", whole(100_000), None, "of a worker that use its pool at once; default: not known"),
+        ("--web-timeout", seconds(86400), None, "seconds until the web server ends a worker; default: never"),
+        ("--minconn", whole(100_000, 0), 1, "with --maxconn; default: 1"),
+        ("--maxconn", whole(100_000), None, "look at the pool you have, not at the one suggested"),
+        ("--timeout", seconds(600), 5.0, "seconds for a connect, or a question; default: 5"),
+    ):
+        parser.add_argument(name, metavar="N", type=kind, default=default, help=text)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=lambda options: run_check(parser, options))
 
 
-def whole(most: int) -> Callable[[str], int]:
-    """Return a type for argparse: whole numbers from 1 to *most*."""
+def run_check(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the check."""
+    from dbpool.advice import Deployment
+    from dbpool.check import Wishes, run
+
+    if not options.dsn:
+        parser.error(f"give a DSN, or set {CHECK_DSN}")
+    around = Deployment(options.workers, options.threads, options.web_timeout)
+    given = None if options.maxconn is None else (options.minconn, options.maxconn)
+    try:
+        return run(options.dsn, Wishes(options.driver, around, given, options.timeout, options.json))
+    except ValueError as exc:
+        parser.error(str(exc))
+
+
+def declare_monitor(commands: Any) -> None:
+    """Say what ``monitor`` takes."""
+    parser = commands.add_parser(
+        "monitor",
+        help="a demo load with the monitor page",
+        description="Threads use two pools, and the monitor page shows them: on a sqlite3 file, or on the PostgreSQL "
+        f"in ${DEMO_DSN}, in a schema that is dropped at the end. Ctrl-C ends it.",
+    )
+    parser.add_argument("--dsn", default=os.environ.get(DEMO_DSN), help=f"use a PostgreSQL; default: ${DEMO_DSN}")
+    parser.add_argument(
+        "--port", metavar="N", type=whole(65535, 0), help="of the page; default: 8765 if that is free; 0: any"
+    )
+    parser.add_argument("--seconds", metavar="N", type=seconds(86400), help="how long; default: until Ctrl-C")
+    parser.add_argument(
+        "--trouble", action="store_true", help="an exhausted pool, a leak, a database that is down, in turn, for real"
+    )
+    parser.add_argument("--actions", action="store_true", help="let the page close connections, drain and resize")
+    parser.set_defaults(run=lambda options: run_monitor(parser, options))
+
+
+def run_monitor(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the load and the page."""
+    from dbpool.demo.monitor import Show, run
+
+    try:
+        return run(options.dsn, Show(options.port, options.seconds, options.trouble, options.actions))
+    except ModuleNotFoundError as exc:
+        parser.error(f"a DSN needs {exc.name}, which is not installed: pip install '.[psycopg2]'")
+
+
+def declare_top(commands: Any) -> None:
+    """Say what ``top`` takes."""
+    parser = commands.add_parser(
+        "top",
+        help="the monitor page in a terminal",
+        description="Draws what a monitor page tells (dbpool.monitor). A token is read from $DBPOOL_MONITOR_TOKEN, or "
+        "asked for. Exit status with --once 0: all pools are healthy; 1: one is not; 2: the monitor cannot be asked.",
+    )
+    parser.add_argument("url", metavar="URL", nargs="?", default=MONITOR, help=f"where the page is; default: {MONITOR}")
+    parser.add_argument("--once", action="store_true", help="print a line for each pool, and end")
+    parser.add_argument("--json", action="store_true", help="with --once: print the state as JSON")
+    parser.add_argument("--language", choices=("en", "zh"), help="default: as the environment says")
+    parser.set_defaults(run=lambda options: run_top(parser, options))
+
+
+def run_top(parser: Parser, options: argparse.Namespace) -> int:
+    """Show the monitor, or print it once."""
+    from dbpool.top import BadAddress, Wishes, run
+
+    if options.json and not options.once:
+        parser.error("--json goes with --once")
+    try:
+        return run(options.url, Wishes(options.once, options.json, options.language))
+    except BadAddress as exc:
+        parser.print_usage(sys.stderr)
+        parser.exit(2, f"{parser.prog}: error: {exc}\n")
+    except ModuleNotFoundError:
+        parser.error("it needs textual, which is not installed: pip install '.[top]'; --once does not")
+
+
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    declare_demo,
+    declare_monitor,
+    declare_top,
+    declare_run,
+    declare_check,
+)
+
+
+def whole(most: int, least: int = 1) -> Callable[[str], int]:
+    """Return a type for argparse: whole numbers from *least* to *most*."""
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, not {text!r}")
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
 
     return read

@@ -27,7 +27,18 @@ Timeout = Union[float, None, Default]
 Reset = Union[str, Callable[[Any], Any]]
 
 
-class PoolConfig(Frozen):
+class Sourced(Frozen):
+    """Remembers where its values come from, as no part of what it is: equal values may have other sources."""
+
+    __slots__ = ("_sources",)
+
+    _sources: Mapping[str, str]
+
+    def _told(self, sources: Mapping[str, str]) -> None:
+        object.__setattr__(self, "_sources", sources)
+
+
+class PoolConfig(Sourced):
     """The options of a pool; all have defaults, and all are given by name.
 
     name            shown in logs and errors; default pool-1, pool-2, ...
@@ -136,6 +147,7 @@ class PoolConfig(Frozen):
     ) -> None:
         given = locals()
         super().__init__(**{option: given[option] for option in self.__slots__})
+        self._told({})
         self._check()
 
     def _check(self) -> None:
@@ -182,9 +194,18 @@ class PoolConfig(Frozen):
         return config or {}
 
     @classmethod
+    def _by_default(cls, **options: Any) -> PoolConfig:
+        """Return the options of a pool whose own defaults are these."""
+        made = cls(**options)
+        made._told(dict.fromkeys(options, "default"))
+        return made
+
+    @classmethod
     def like_psycopg2(cls, **options: Any) -> PoolConfig:
         """Return the options that behave as psycopg2.pool: never wait, keep minconn idle, roll back on return."""
-        return cls(timeout=0, idle_timeout=0, max_lifetime=None, reset="rollback")._but(options)
+        like = cls(timeout=0, idle_timeout=0, max_lifetime=None, reset="rollback")
+        like._told(dict.fromkeys(("timeout", "idle_timeout", "max_lifetime", "reset"), "like_psycopg2"))
+        return like._but(options)
 
     def sweep_period(self) -> float:
         """Return the seconds between two sweeps: short enough for each limit to be kept within 5 percent."""
@@ -199,10 +220,27 @@ class PoolConfig(Frozen):
         left alone. Raises ValueError naming the variable whose value is wrong.
         """
         found = {option: os.environ.get(prefix + option.upper()) for option in cls.__slots__}
+        sources = {}
         for option, text in found.items():
             if text is not None:
                 options[option] = _read(prefix + option.upper(), option, text)
-        return cls()._but(options)
+                sources[option] = f"environment {prefix}{option.upper()}"
+        made = cls()._but(options)
+        made._told({**made._sources, **sources})
+        return made
+
+    def source(self, option: str) -> str:
+        """Return where the value of *option* comes from: "default", "given", "environment VARIABLE", "like_psycopg2".
+
+        One that is given, but is as by default, counts as the default's.
+        """
+        if option not in self.__slots__:
+            raise TypeError(f"unknown option: {option}; known are {', '.join(self.__slots__)}")
+        known = self._sources.get(option)
+        if known is not None:
+            return known
+        default = (type(self).__init__.__kwdefaults__ or {}).get(option)
+        return "default" if getattr(self, option) == default else "given"
 
     def replace(self, **options: Any) -> PoolConfig:
         """Return the same but for *options*."""
@@ -212,7 +250,9 @@ class PoolConfig(Frozen):
         unknown = sorted(str(option) for option in options if option not in self.__slots__)
         if unknown:
             raise TypeError(f"unknown option: {', '.join(unknown)}; known are {', '.join(self.__slots__)}")
-        return type(self)(**{**self._asdict(), **options})
+        made = type(self)(**{**self._asdict(), **options})
+        made._told({option: source for option, source in self._sources.items() if option not in options})
+        return made
 
 
 OBJECTS = ("limiter", "listener", "on_connect")

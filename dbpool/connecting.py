@@ -11,9 +11,14 @@ from dbpool.core import C, Core, _always
 from dbpool.errors import copied
 from dbpool.listener import tell
 from dbpool.opening import Backoff
+from dbpool.stats import said
 
 if TYPE_CHECKING:
-    from dbpool.entry import Ticket
+    from dbpool.entry import Entry, Ticket
+
+
+def _never(conn: Any) -> bool:
+    return False
 
 
 class Connecting(Core[C]):
@@ -41,10 +46,12 @@ class Connecting(Core[C]):
             conn, marks = self._opener.open(self._connect, partial(self._is_wanted, ticket))
             self._know(marks)
             entry = self._record(conn, marks)
-            tell(self._config.listener, "connected", self, conn, uptime() - began)
+            tell(self._listener, "connected", self, conn, uptime() - began)
             with self._lock:
                 adopted = state.adopt(ticket, entry, conn)
+                failing = self._connected(entry, began) if adopted else None
             if adopted:
+                self._tell_recovered(failing)
                 self._tend(entry)
             else:
                 self._let_go(conn, process)
@@ -68,6 +75,17 @@ class Connecting(Core[C]):
         else:
             fork.set_aside(conn, self._opener.socket_of(conn))
 
+    def _connected(self, entry: Entry[Any], began: float) -> float | None:
+        """Count a connect that came about; return for how long none had. Called under the lock."""
+        entry.pings = int(self._config.ping_on_connect or self._config.role is not None)
+        return self._state.tally.connected(entry.opened - began, entry.opened)
+
+    def _tell_recovered(self, failing: float | None) -> None:
+        """Write that the server lets us in again, if it did not for a time."""
+        if failing is not None:
+            text = "%s: connecting works again, after %.1f s"
+            logs.info(text, self._state.name, failing, of=self, event="recovered", seconds=failing)
+
     def _is_wanted(self, ticket: Ticket) -> bool:
         return ticket.ref is not None and not self._state.closed
 
@@ -79,11 +97,17 @@ class Connecting(Core[C]):
             if refusal is not None and retry_at <= now:  # else others were refused just now
                 retry_at = now + self._backoff.next()
             self._state.errors = self._opener.errors
+            known = ticket.ref in self._state.tickets  # else it was given up already, and counted then
             delivered = self._state.fail(ticket, error, copied(error), refusal, retry_at)
-        if not delivered:  # the first refusal is news, the others are not
-            write = logs.debug if again and refusal is not None else logs.warning
-            write("%s: connecting failed: %s", self._state.name, type(error).__name__)
-        tell(self._config.listener, "connect_failed", self, error)
+            if known:
+                late = isinstance(error, self._opener.errors.PoolTimeout)
+                self._state.tally.failed(now, "timeout" if late else refusal)
+        tell(self._listener, "connect_failed", self, error)
+        # The first refusal is news, the others are not; nor is what its caller is told.
+        write = logs.warning if not delivered else logs.info
+        write = logs.debug if again and refusal is not None else write
+        more = {"reason": refusal, "error": type(error).__name__}
+        write("%s: connecting failed: %s", self._state.name, said(error), of=self, event="connect_failed", **more)
         self._settle()
 
     def _know(self, marks: Any) -> None:
@@ -101,8 +125,10 @@ class Connecting(Core[C]):
                 self._unclean = _always  # every return takes the slow way
             else:
                 self._unclean = connector.dirty if level != "clean" else connector.changed_from(marks)
+            if state.divert:  # listen() came between
+                self._unclean = _always
             self._commit = connector.commit
-            self._pending = connector.dirty
+            self._pending = connector.dirty if connector.has_transactions() else _never
             self._unfit = state.unfit = connector.gone if level == "none" else connector.unfit
 
     def _fill(self, errors: list[BaseException]) -> None:

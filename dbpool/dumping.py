@@ -45,8 +45,8 @@ def _lines() -> list[str]:
     for pool in pools:
         state = pool._state
         lines.append(f"{type(pool).__name__} {_unlocked(state.describe)}")
-        lines += [f"  held by {user}" for user in holders.users(_unlocked(holders.leased, state), now)]
-        lines += [f"  waiting: {user}" for user in holders.users(_unlocked(holders.waiting, state), now)]
+        lines += [f"  held by {user}" for user in holders.users(_unlocked(holders.leased, state), now, pool._who)]
+        lines += [f"  waiting: {user}" for user in holders.users(_unlocked(holders.waiting, state), now, pool._who)]
         if state.last_error is not None:
             lines.append(f"  the last error of a connect: {type(state.last_error).__name__}")
     return lines

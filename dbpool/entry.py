@@ -46,17 +46,25 @@ class Entry(weakref.ref[C]):
 
     __slots__ = (
         "aborted",
+        "backend_pid",
         "by_block",
         "cid",
         "depth",
         "doomed",
         "fate",
+        "held",
         "holder",
+        "holds",
         "home",
+        "kept",
         "key",
+        "longest_hold",
         "look_at",
         "marks",
+        "number",
         "opened",
+        "pings",
+        "resets",
         "seen",
         "shared",
         "since",
@@ -69,14 +77,17 @@ class Entry(weakref.ref[C]):
     )
 
     cid: int | None  # id(connection) while registered; None once forgotten
+    number: int  # of the pool's connections, the first is 1
+    backend_pid: int | None  # the server's process, or session, that serves it, if the driver tells
     fate: str | None  # why it was closed
     depth: int  # with blocks inside each other on its key ...
     by_block: bool  # ... the first of which leased it ...
-    shared: bool  # its key has come to serve more than one caller
+    shared: int  # callers whom its key has come to serve
     doomed: bool  # ... and one of which failed
+    kept: int  # asyncio: how many getconn(key) have it, whose holders put it
     key: Any  # the key it is leased under, or None
     home: Any  # whose it was last, for a pool that gives a thread its own again
-    holder: int | None  # thread that leased it last
+    holder: Any  # thread that leased it last, or a weak reference to the task
     since: float  # when it was leased last
     uses: int  # leases so far: the number of the current one
     use_by: float  # not handed out from then on; written at opening and by drain, never by a put
@@ -85,6 +96,11 @@ class Entry(weakref.ref[C]):
     seen: float  # when it was last known to be alive, but for its being handed out
     opened: float
     site: str | None  # where in the program it was leased, if that is traced
+    holds: int  # leases that took the slow way back, where a clock is read ...
+    held: float  # ... the seconds of them all ...
+    longest_hold: float  # ... and of the longest
+    resets: int
+    pings: int
     aborted: bool  # it had to be cut off, or a call on it was left behind
     told: int  # the lease that was told of as a leak
     marks: Any  # the driver's attributes as they were after on_connect
@@ -114,12 +130,14 @@ def record(
     except TypeError:
         entry = cast("Entry[C]", StrongEntry(conn))  # the same but for being weak
     entry.cid = id(conn)
-    entry.fate = entry.key = entry.home = entry.holder = None
+    entry.fate = entry.key = entry.home = entry.holder = entry.backend_pid = None
     entry.site = None
     entry.since = entry.opened = entry.seen = now
-    entry.depth = 0
-    entry.by_block = entry.doomed = entry.shared = entry.aborted = False
-    entry.uses = entry.told = entry.suspect = 0
+    entry.depth = entry.shared = entry.kept = 0
+    entry.by_block = entry.doomed = entry.aborted = False
+    entry.uses = entry.told = entry.suspect = entry.number = 0
+    entry.holds = entry.resets = entry.pings = 0
+    entry.held = entry.longest_hold = 0.0
     entry.use_by = now + lifetime
     entry.look_at = now + min(lifetime, look_in)
     entry.marks = marks
@@ -142,10 +160,11 @@ class TicketRef(weakref.ref["Ticket"]):
 class Ticket:
     """The right to open one connection. It holds a slot until it is ended or dropped."""
 
-    __slots__ = ("__weakref__", "deadline", "generation", "job", "owner", "ref", "started")
+    __slots__ = ("__weakref__", "deadline", "generation", "job", "owner", "ref", "since", "started")
 
-    def __init__(self, deadline: float, generation: int, owner: Any) -> None:
+    def __init__(self, deadline: float, generation: int, owner: Any, since: float = 0.0) -> None:
         self.deadline = deadline
+        self.since = since
         self.generation = generation
         self.owner = owner  # weak reference to the waiter for whom it was issued, or None
         self.started = False

@@ -50,6 +50,7 @@ class Health(Registry):
         for entry in entries:
             cid = entry.cid
             if cid is not None and self.entries.get(cid) is entry and cid not in self.closing:
+                self.tally.dead["watch"] += entry.fate != "lost"  # the system may tell of it twice
                 self.retire(entry, "lost")
                 self.doubt()
 
@@ -72,7 +73,8 @@ class Health(Registry):
     def reject(self, waiter: Waiter, reason: str) -> Any:
         """Take back what *waiter* was given: it is of no use. It is first in line again; return what to close."""
         doomed: list[Any] = []
-        self._discard(waiter.conn, reason, doomed)
+        if waiter.key is None or self.keyed.get(waiter.key) is waiter.conn:  # else who shares the key has put it
+            self._discard(waiter.conn, reason, doomed)
         waiter.conn = None  # only now: cut off before, it would be nobody's
         self.gate = True
         self.waiters.return_to_head(waiter)

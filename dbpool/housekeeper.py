@@ -52,6 +52,7 @@ class Housekeeper:
         self.running = False  # it has been started ...
         self.begun = False  # ... and counts among the threads of the process
         self.ident: int | None = None
+        self.helpers: set[int] = set()  # other threads of ours that never put anything back; each says so itself
 
     # ---- what others ask of it --------------------------------------------------------------------------------------
 

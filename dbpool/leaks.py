@@ -22,11 +22,15 @@ def tell_leaks(pool: Any, state: PoolState, listener: Any) -> None:
             entry = state.leaked.popleft()
         except IndexError:  # another thread tells of it
             return
+        seconds = uptime() - entry.since
         text = (
             f"pool {state.name!r}: a connection was dropped without putconn, "
-            f"{uptime() - entry.since:.1f} s after thread {entry.holder} got it{holders.traced(entry.site)}"
+            f"{seconds:.1f} s after {pool._who.named(entry.holder)} got it{holders.traced(entry.site)}"
         )
-        logs.warning(text)
+        with pool._lock:
+            state.tally.last_leak = uptime(), text, entry.site
+            state.tally.leaked_at(entry.site, uptime())
+        logs.warning("%s", text, of=pool, event="leak", reason="dropped", seconds=seconds, site=entry.site)
         tell(listener, "discarded", pool, "dropped")
         try:
             warnings.warn(text, ResourceWarning, stacklevel=2)
@@ -43,9 +47,14 @@ def tell_long_leases(pool: Any, state: PoolState, config: PoolConfig) -> None:
         held = now - entry.since - housekeeper.stood_still_since(entry.since)
         if held >= config.leak_threshold and entry.told != entry.uses:
             entry.told = entry.uses
-            (user,) = holders.users([holders.row(entry)], now)
-            logs.warning("pool %r: a connection is held for longer than leak_threshold: by %s", state.name, user)
-            tell(config.listener, "leaked", pool, user)
+            (user,) = holders.users([holders.row(entry)], now, pool._who)
+            with pool._lock:
+                state.tally.long_leases += 1
+                state.tally.leaked_at(user.site or user.at, now)
+            text = "pool %s: a connection is held for longer than leak_threshold: by %s"
+            more = {"reason": "held", "seconds": held, "site": entry.site}
+            logs.warning(text, repr(state.name), user, of=pool, event="leak", **more)
+            tell(pool._listener, "leaked", pool, user)
 
 
 def _unraisable(exc: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from dbpool.entry import lease_of
@@ -54,7 +55,7 @@ class Lease(Generic[C]):
             pool.putconn(conn)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it lends a connection of this process, once")
+        raise TypeError(f"cannot copy or pickle {type(self).__name__}: it lends a connection of this process, once")
 
     def _closed_meanwhile(self) -> NoReturn:
         raise self._pool._opener.errors.PoolClosed("connection pool is closed") from None
@@ -66,7 +67,8 @@ class Lease(Generic[C]):
             try:
                 pool._roll_back(conn, error)
             finally:
-                pool.putconn(conn)
+                with suppress(pool._opener.errors.PoolError):  # closeall() has ended the lease meanwhile
+                    pool.putconn(conn)
         elif error is None:
             raise pool._opener.errors.PoolError("the connection was put back or closed inside its with block")
 

@@ -15,6 +15,8 @@ URI = r"(://[^/\s@:]*:)(.+)(@)"
 ITEM = r"""(?i)(['"]\w*(?:password|passwd)['"]\s*:\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 TOKEN = r'(missing "=" after )"[^"]*"'  # of a DSN: perhaps the second word of an unquoted password
 DSN_PAIR = r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:\\.|[^\s'&])+)"
+# What an import raises when no descriptor is left; or what a half loaded module does, when another thread had none.
+CANNOT_LOAD = (ImportError, OSError, AttributeError)
 
 
 def masked(text: str, known: set[str] | None = None) -> str:
@@ -38,7 +40,7 @@ def mask_error(error: BaseException, args: tuple[Any, ...], kwargs: Mapping[str,
         try:
             known = _known(args, kwargs)
             each.args = tuple(masked(part, known) if isinstance(part, str) else part for part in each.args)
-        except (ImportError, OSError):  # no descriptor left to load a module with: better no text than a password
+        except CANNOT_LOAD:  # better no text than a password
             each.args = tuple(MASK if isinstance(part, str) else part for part in each.args)
         each = each.__cause__ or each.__context__
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-
-# Not from random: that takes a millisecond to load, and cannot be loaded later if there is no descriptor left.
-from _random import Random
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from os import urandom
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -43,11 +41,12 @@ class Opener:
         self._source = _resolve(connect)
         self._config = config
         self._bounds = Bounds(config.check_timeout, config.background, threads)
+        self.misfit: str | None = None  # what of the options does not suit the server
         self._compared = False  # the server's limit for idle sessions with ours
         self.args = HiddenArgs(args)
         self.kwargs = HiddenKwargs(kwargs)
         self.connector: Connector | None = self._source if isinstance(self._source, Connector) else None
-        self._driver = None if self.connector else by_module(self._source)
+        self._driver = None if self.connector else self._by_module(self._source)
         if self._driver is not None:
             self._driver.literal = literal
         known = self.connector or self._driver
@@ -55,6 +54,10 @@ class Opener:
         self.errors: Bound = bind(error)
         if known is not None:
             self._check_level(known)
+
+    # Where connectors are looked up.
+    _by_module = staticmethod(by_module)
+    _find = staticmethod(find)
 
     def dial(self) -> Any:
         """Call the driver's connect. It is looked up at each call, so that a patched one is found."""
@@ -67,12 +70,20 @@ class Opener:
             raise
 
     def _arguments(self) -> tuple[HiddenArgs, HiddenKwargs]:
-        args: tuple[Any, ...] = self.args
+        if not self._has_dsn():
+            return self._completed(self.args)
+        (dsn,) = self.args  # a callable in its place gives it anew each time: passwords may change
+        return self._completed(HiddenArgs((dsn() if callable(dsn) else dsn,)))
+
+    def _has_dsn(self) -> bool:
+        return self.errors.driver is not None and len(self.args) == 1
+
+    def _completed(self, args: tuple[Any, ...]) -> tuple[HiddenArgs, HiddenKwargs]:
+        """Return the arguments for connect: a mapping in the place of the DSN is keywords."""
         kwargs: dict[str, Any] = self.kwargs
-        if self.errors.driver is not None and len(args) == 1:
-            # A callable in the place of the DSN gives it anew each time: passwords may change.
-            only = args[0]() if callable(args[0]) else args[0]
-            args, kwargs = ((), {**only, **kwargs}) if isinstance(only, Mapping) else ((only,), kwargs)
+        first = next(iter(args), None)
+        if self._has_dsn() and isinstance(first, Mapping):
+            args, kwargs = (), {**first, **kwargs}
         if self._driver is not None:
             kwargs = self._driver.adapt(args, kwargs, self._config.connect_timeout)
         return HiddenArgs(args), HiddenKwargs(kwargs)
@@ -104,14 +115,11 @@ class Opener:
             connector = self._learn(conn)
             if self._config.on_connect is not None:
                 self._config.on_connect(conn)
-                if not connector.is_clean(conn):
+                if connector.dirty(conn):
                     connector.commit(conn)
             self._compare_limits(conn, connector)
             if connector.unfit(conn):
-                text = "connect returned a connection that cannot be used: closed, or busy"
-                unusable: Any = self.errors.PoolError(text)
-                unusable.transient = connector.is_lost(conn)  # the server's doing: it may be about to restart
-                raise unusable
+                raise self._unusable(conn)
             if self._config.ping_on_connect or self._config.role is not None:
                 self._ping_first(conn)
             look = connector.marks_of()
@@ -120,9 +128,14 @@ class Opener:
             self.close(conn)
             raise
 
+    def _unusable(self, conn: Any) -> Any:
+        error: Any = self.errors.PoolError("connect returned a connection that cannot be used: closed, or busy")
+        error.transient = self.is_lost(conn)  # the server's doing: it may be about to restart
+        return error
+
     def close(self, conn: Any) -> bool:
         """Close *conn*; a connection that cannot be closed is let go. False if it had to be cut off."""
-        connector = self.connector or find(conn)
+        connector = self.connector or self._find(conn)
         busy = False
         try:
             busy = connector.is_busy(conn)
@@ -177,12 +190,11 @@ class Opener:
         with suppress(Exception):  # a server of another kind; and if it does not answer, the connection is unfit
             theirs = self._bounds.run(connector, conn, connector.idle_limit, conn)
         if theirs is not None and theirs < ours:
-            logs.warning(
-                "%s: the server ends sessions that are idle for %g s (idle_session_timeout): set ping_interval, or "
-                "idle_timeout, to less",
-                self._config.name or "a pool",
-                theirs,
+            self.misfit = (
+                f"the server ends sessions that are idle for {theirs:g} s ({connector.idle_setting}): set "
+                "ping_interval, or idle_timeout, to less"
             )
+            logs.warning("%s: %s", self._config.name or "a pool", self.misfit, event="misfit")
 
     def refusal(self, error: BaseException) -> str | None:
         """Say what a failed connect means: a "transient" or "permanent" refusal of the server's, or None: neither."""
@@ -199,9 +211,16 @@ class Opener:
         """Return how a forked child knows the connection's descriptor."""
         return None if self.connector is None else fork.socket_of(self.connector.fileno(conn))
 
+    def backend_pid(self, conn: Any) -> int | None:
+        """Return the number of the server's process that serves *conn*; None if the driver does not tell."""
+        with suppress(Exception):
+            found = None if self.connector is None else self.connector.backend_pid(conn)
+            return found if isinstance(found, int) and found > 0 else None
+        return None
+
     def _learn(self, conn: Any) -> Connector:
         if self.connector is None:
-            connector = find(conn)
+            connector = self._find(conn)
             self._check_level(connector)
             self.connector = connector
         if self.errors.driver is None:
@@ -249,9 +268,9 @@ def jittered(seconds: float, jitter: float) -> float:
 
 
 def _random() -> float:
-    drawn = Random()  # a new one each time, for forked processes must not draw the same numbers
-    drawn.seed()  # by the system; before 3.10 a new one is not
-    return drawn.random()
+    # By the system each time, for forked processes must not draw the same numbers. Not by the module random: that takes
+    # a millisecond to load, and cannot be if no descriptor is left; nor by a new generator: to seed it takes 40 us.
+    return (int.from_bytes(urandom(7), "big") >> 3) / (1 << 53)
 
 
 def _resolve(connect: Any) -> Any:

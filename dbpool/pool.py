@@ -71,8 +71,8 @@ def _collect(now: float) -> None:
 
 
 def _others() -> int:
-    """How many threads there are beside the first one, not counting our own that never puts anything back."""
-    return _count() - housekeeper.begun
+    """How many threads there are beside the first one, not counting our own that never put anything back."""
+    return _count() - housekeeper.begun - len(housekeeper.helpers)
 
 
 class ThreadedConnectionPool(AbstractConnectionPool[C]):
@@ -97,7 +97,9 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             return False
         if now - waiter.since >= HEARTBEAT:
             _collect(now)
-        if self._config.detect_deadlock and len(self._state.waiters) > _others() and self._is_stuck(waiter):
+        if self._config.detect_deadlock and self._in_line() > _others() and self._is_stuck(waiter):
+            with self._lock:
+                self._state.tally.deadlocks += 1
             raise self._opener.errors.PoolDeadlock(
                 "connection pool exhausted: every thread of the process waits for this pool, so nobody can put a "
                 f"connection back {self._described()}"
@@ -116,6 +118,10 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             waiter.sleep(min(HEARTBEAT, left))
         return True
 
+    def _in_line(self) -> int:
+        limiter, here = self._state.limiter, len(self._state.waiters)
+        return here if limiter is None else max(here, len(limiter.in_line()))
+
     def _is_stuck(self, waiter: Waiter) -> bool:
         """True if nothing can end the wait: all threads are in line here, and nothing is under way.
 
@@ -126,10 +132,14 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         with self._lock:
             under_way = state.lost or state.idle or state.closed or state.under_way()
             in_line = state.waiters.idents()
+        if state.limiter is not None:  # they may all wait for its limit, in one pool or another
+            under_way = under_way or state.limiter.under_way()
+            in_line |= {each.ident for each in state.limiter.in_line()}
         if waiter.ident not in in_line or under_way or len(in_line) <= _others():  # which leaves out the first one
             return False
         try:
-            return standing.idents() <= in_line | {housekeeper.ident}  # those that Python did not start are not counted
+            # Those that Python did not start are not counted.
+            return standing.idents() <= in_line | {housekeeper.ident} | housekeeper.helpers
         except OSError:  # no descriptor left: so it waits, and a time-out tells
             return False
 

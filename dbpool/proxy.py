@@ -144,7 +144,7 @@ class ConnectionProxy(Generic[C]):
         return f"<{type(self).__name__} of pool {pool.name!r}: {what}>"
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it is a connection in use")
+        raise TypeError(f"cannot copy or pickle {type(self).__name__}: it is a connection in use")
 
     # ---- giving back ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from dbpool.entry import FOR_EVER, RETIRED, Entry, ThreadRef, Ticket, TicketRef
 from dbpool.errors import Bound, bind, copied
 from dbpool.semaphore import FifoSemaphore, Place, Waiter
+from dbpool.tally import Tally
 
 if TYPE_CHECKING:
     from dbpool.limiter import Limiter
@@ -49,11 +50,11 @@ class Registry:
         self.refill_at = RETIRED  # it refused, for good perhaps: the same for connects that nobody waits for
         self.doubts = 0  # how often all connections were doubted
         self.unfit: Callable[[Any], Any] = ().__contains__  # set by the shell: a local look at a connection
-        self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
-        self.waited = 0.0  # seconds
-        self.uses_of_closed = 0
+        self.opened = self.aborted = self.connect_errors = self.timeouts = self.refused = self.uses_of_closed = 0
+        self.tally = Tally()
         self.discards: Counter[str] = Counter()
         self.limiter = limiter
+        self.member: Any = None  # what stands for this state there
         self.wishes: list[float] = []  # since when those wait for whom there is room here, but not under the limiter
         self.divert = divert  # no hits at all: a listener is told of everything, uses are counted
         self._at_home = at_home
@@ -80,6 +81,22 @@ class Registry:
     def size(self) -> int:
         """Slots taken: open, being opened and being closed."""
         return len(self.entries) + len(self.tickets)
+
+    def _expect(self) -> None:
+        if self.limiter is not None and self.member is not None:
+            self.limiter.expect(self)
+
+    def _count(self) -> None:
+        if self.limiter is not None and self.member is not None:
+            self.limiter.count(self)
+
+    def idle_since(self) -> float | None:
+        """Since when the idle connection that is used least was not handed out; None if none is idle."""
+        try:
+            entry = self.entries.get(id(self.idle[0]))
+        except IndexError:
+            return None
+        return None if entry is None else entry.since
 
     def describe(self) -> str:
         """The state in one line, as repr and errors show it."""
@@ -113,17 +130,24 @@ class Registry:
 
     def issue(self, now: float, owner: Place | None = None) -> Ticket:
         """Return the right to open one connection; it holds a slot from now on."""
-        ticket = Ticket(now + self._connect_limit, self.generation, owner)
+        ticket = Ticket(now + self._connect_limit, self.generation, owner, now)
         ref = TicketRef(ticket, self.lost.append)
         hash(ref)  # kept by the reference: it cannot be computed any more once the ticket is gone
         ticket.ref = ref
+        self._expect()
         self.tickets[ref] = None
+        self._count()
         return ticket
 
     def under_way(self) -> bool:
         """True while something may come of itself: a connect, another attempt, a close, or what is being looked at."""
         leased = len(self.leases) + len(self.keyed) + len(self.idle)
         return bool(self.tickets or self.closing or self.is_refused() or len(self.entries) > leased)
+
+    def is_overdue(self, now: float) -> bool:
+        """True if a connect takes longer than it may: match() then leaves it behind. Asked without the lock."""
+        ticket = next((ref() for ref in list(self.tickets)[:1]), None)
+        return ticket is not None and now >= ticket.deadline
 
     def is_refused(self) -> bool:
         """True from a refusal of the server's until it has let us in again."""
@@ -144,6 +168,7 @@ class Registry:
         if ticket.ref not in self.tickets:
             entry.cid = None  # it was never counted as open
             return False
+        self._expect()
         # Counted twice for a moment; the other order would let one more be opened than may be.
         self.entries[id(conn)] = entry
         self.end(ticket)
@@ -162,8 +187,10 @@ class Registry:
         return ticket.started
 
     def end(self, ticket: Ticket) -> None:
+        self._expect()
         self.tickets.pop(ticket.ref, None)  # type: ignore[arg-type]
         ticket.ref = None  # dead before the ticket is, so that nothing has to be reaped
+        self._count()
 
     def fail(
         self, ticket: Ticket, error: BaseException, kept: BaseException | None = None,
@@ -224,6 +251,7 @@ class Registry:
 
     def replace(self, old: Entry[Any], new: Entry[Any], conn: Any) -> None:
         """Pool *conn* in the place of *old*'s connection, which its owner is about to close."""
+        self._expect()
         self.entries[id(conn)] = new
         self.opened += 1
         self.lost.append(old)
@@ -240,7 +268,9 @@ class Registry:
             entry.fate = reason
         if entry.key is not None:
             self.keyed.pop(entry.key, None)
+        self._expect()
         self.closing[cid] = entry
+        self._count()
         return True
 
     def _discard(self, conn: Any, reason: str, doomed: list[Any]) -> None:
@@ -274,6 +304,7 @@ class Registry:
 
     def renew(self) -> None:
         """Forget all that there is: this process is a child, and what it has is its parent's."""
+        self._expect()
         self.gate = True
         for held in (self.idle, self.entries, self.leases, self.keyed, self.tickets, self.closing, self.drained):
             held.clear()
@@ -282,15 +313,19 @@ class Registry:
         self.lost.clear()
         self.leaked.clear()
         self.discards.clear()
-        self.opened = self.aborted = self.connect_errors = self.waits = self.timeouts = self.refused = 0
+        self.opened = self.aborted = self.connect_errors = self.timeouts = self.refused = self.uses_of_closed = 0
+        self.tally = Tally()
         self.wishes = []
-        self.uses_of_closed, self.waited, self.last_error, self.retry_at = 0, 0.0, None, RETIRED
-        self.refill_at = RETIRED
+        self.last_error, self.retry_at, self.refill_at = None, RETIRED, RETIRED
+        if self.limiter is not None and self.member is not None:
+            self.limiter.wished(self)
+        self._count()
 
     # ---- reaping -----------------------------------------------------------------------------------------------------
 
     def _reap(self, orphans: list[tuple[Entry[Any], Any]]) -> None:
         """Forget what is gone: closed connections, and whatever was dropped or cut off."""
+        self._expect()
         while self.lost:
             gone = self.lost[0]  # peek: cut off here, it is found again
             if isinstance(gone, Place):
@@ -303,6 +338,7 @@ class Registry:
             else:
                 self._forget(gone)
             self.lost.popleft()
+        self._count()
 
     def _orphan(self, thread: ThreadRef, orphans: list[tuple[Entry[Any], Any]]) -> None:
         """A thread ended with its connection leased."""
@@ -319,6 +355,7 @@ class Registry:
             entry.fate = "dropped"
             self.leases.pop(cid, None)
             self.leaked.append(entry)
+            self.tally.leaks += 1
         if self.closing.get(cid) is entry:
             self.closing.pop(cid, None)
         if self.drained.get(cid) is entry:
@@ -326,6 +363,7 @@ class Registry:
         if self.entries.get(cid) is entry:
             self.entries.pop(cid, None)
         self.uses_of_closed += entry.uses
+        self.tally.bury(entry)
         self.discards[entry.fate or "dropped"] += 1
         entry.cid = None
 
@@ -340,4 +378,5 @@ class Registry:
                 self.aborted += 1
                 text = "connection pool exhausted: opening one took longer than connect_timeout allows"
                 self.fail(ticket, self.errors.PoolTimeout(text), self.errors.PoolTimeout(text))
+                self.tally.failed(now, "timeout")
             self.tickets.pop(ref, None)

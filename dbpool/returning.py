@@ -5,13 +5,14 @@ from __future__ import annotations
 from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
-from dbpool import fork, holders, logs
+from dbpool import fork, holders
 from dbpool.bounded import Overdue
 from dbpool.clock import uptime
 from dbpool.core import C, Core
 from dbpool.entry import RETIRED, WRITABLE, Entry, Status
 from dbpool.listener import tell
 from dbpool.stats import where
+from dbpool.tally import hold
 
 if TYPE_CHECKING:
     from dbpool.errors import PoolError
@@ -64,7 +65,9 @@ class Returning(Core[C]):
 
     def _finish(self, conn: Any, entry: Entry[Any], close: bool) -> None:
         """A lease has ended: reset the connection and pool it, or close it."""
-        tell(self._config.listener, "released", self, conn, uptime() - entry.since)
+        seconds = uptime() - entry.since
+        hold(entry, seconds)
+        tell(self._listener, "released", self, conn, seconds)
         try:
             kept, reason = (None, "closed by the caller") if close else self._cleaned(conn, entry)
         except BaseException:
@@ -81,28 +84,34 @@ class Returning(Core[C]):
 
     def _cleaned(self, conn: Any, entry: Entry[Any]) -> tuple[Any, str]:
         """Return *conn* made clean, or another in its place; or None and why it must be closed."""
-        options = self._config
-        if options.max_uses is not None and entry.uses >= options.max_uses:
-            return None, "max_uses"
-        if entry.use_by == RETIRED:
-            return None, entry.fate or "drained"
+        worn_out = self._worn_out(entry)
+        if worn_out is not None:
+            return None, worn_out
         try:
             kept = self._reset(conn, entry)
-            if options.reset == "none" or self._is_sound(kept):
+            if self._config.reset == "none" or self._is_sound(kept, entry):
                 return kept, ""
             if kept is not conn:
                 self._opener.close(kept)
             return None, "not clean"
         except Exception as exc:
-            logs.info("%s: a connection could not be reset: %s", self._state.name, type(exc).__name__)
+            self._tell_trouble("a connection could not be reset", "reset_failed", exc)
             return None, self._reason(conn, exc)
+
+    def _worn_out(self, entry: Entry[Any]) -> str | None:
+        """Say why a connection that comes back is not to be used again, whatever its state; None if it may be."""
+        if self._config.max_uses is not None and entry.uses >= self._config.max_uses:
+            return "max_uses"
+        return (entry.fate or "drained") if entry.use_by == RETIRED else None
 
     def _reason(self, conn: Any, exc: Exception) -> str:
         """Say why a connection that could not be reset is closed. If it was lost, so may be the others."""
         lost = isinstance(exc, Overdue) or self._opener.is_lost(conn)
         with self._lock:
             if lost:
-                self._state.mourn(self._entries.get(id(conn)), isinstance(exc, Overdue))
+                late = isinstance(exc, Overdue)
+                self._state.tally.found_dead("return", uptime(), late)
+                self._state.mourn(self._entries.get(id(conn)), late)
         return "lost" if lost else "reset failed"
 
     def _reset(self, conn: Any, entry: Entry[Any]) -> Any:
@@ -111,6 +120,7 @@ class Returning(Core[C]):
         assert connector is not None
         kept = None
         if connector.dirty(conn) or level == "session":
+            entry.resets += 1
             kept = self._opener.bounded(connector.reset, conn, level if isinstance(level, str) else "rollback")
         if callable(level):
             kept = self._opener.bounded(level, conn)
@@ -127,11 +137,12 @@ class Returning(Core[C]):
             kept = conn
         return kept
 
-    def _is_sound(self, conn: Any) -> bool:
+    def _is_sound(self, conn: Any, entry: Entry[Any]) -> bool:
         assert self._opener.connector is not None
         if not self._opener.connector.is_clean(conn):
             return False
         if self._config.ping_on_return:
+            entry.pings += 1
             self._opener.ping(conn)
         return True
 
@@ -145,13 +156,18 @@ class Returning(Core[C]):
         with self._lock:
             self._state.replace(entry, made, new)
         self._tend(made)
-        tell(self._config.listener, "discarded", self, "replaced")
+        tell(self._listener, "discarded", self, "replaced")
         self._settle()
 
     def _blame(self, conn: Any, error: BaseException) -> None:
-        """*error* has left a with block: if it says that the server takes no writes, have nobody use *conn* again."""
+        """*error* has left a with block: if *conn* is of no use after it, have nobody use it again."""
         entry, connector = self._entries.get(id(conn)), self._opener.connector
-        if entry is not None and connector is not None and connector.is_read_only(conn, error):
+        if entry is None or connector is None:
+            return
+        if connector.is_spoilt(conn, error):
+            with self._lock:
+                self._state.retire(entry, "interrupted")
+        elif connector.is_read_only(conn, error):
             with self._lock:  # the server has changed its role, and so may those of the others have
                 self._state.retire(entry, "read-only")
                 self._state.doubt(WRITABLE)
@@ -166,9 +182,10 @@ class Returning(Core[C]):
                 self._blame(conn, error)
             self._opener.bounded(connector.rollback, conn)
         except Exception as exc:
-            logs.info("%s: rolling back raised %s", self._state.name, type(exc).__name__)
+            self._tell_trouble("rolling back raised", "reset_failed", exc)
             if isinstance(exc, Overdue):
                 with self._lock:
+                    self._state.tally.found_dead("return", uptime(), True)
                     self._state.retire(entry, "lost")
                     self._state.mourn(entry, cut_off=True)
         except BaseException:  # its deadline may still be under way

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbpool import holders, standing
+from dbpool import holders, logs, standing
 from dbpool.clock import uptime
 from dbpool.config import DEFAULT, Default, Timeout, seconds
 from dbpool.core import C
@@ -48,12 +48,12 @@ class Shell(Upkeep[C], Returning[C]):
             self._abandon(waiter)
             raise
         if waiter.slept:
-            tell(self._config.listener, "waited", self, uptime() - waiter.since)
+            tell(self._listener, "waited", self, uptime() - waiter.since)
         if self._config.trace:
             entry = self._entries.get(id(conn))
             if entry is not None:
                 entry.site = standing.here()
-        tell(self._config.listener, "acquired", self, conn)
+        tell(self._listener, "acquired", self, conn)
         return conn
 
     def _await(self, waiter: Waiter, limit: float | None) -> Any:
@@ -74,12 +74,22 @@ class Shell(Upkeep[C], Returning[C]):
             ticket = waiter.ticket
             if ticket is not None and not ticket.started:
                 self._start(ticket)
+            elif limit == 0 and ticket is not None and ticket.ref is None:
+                self._look_once_more(waiter, ticket)
             elif self._sleep(waiter, deadline if limit != 0 or ticket is None else ticket.deadline):
                 if waiter.conn is None and waiter.error is None:  # type: ignore[redundant-expr]  # others change it
                     self._settle(aside=waiter.patient)
             else:
                 self._give_up(waiter, limit)
             ticket = None
+
+    def _look_once_more(self, waiter: Waiter, ticket: Any) -> None:
+        """His connect has ended, and who waits for nothing else has nothing yet: it may have served another."""
+        self._settle()
+        if waiter.conn is None and waiter.error is None:
+            self._hurry(waiter)
+            if waiter.ticket is ticket:  # there is no room for one more
+                self._give_up(waiter, 0.0)
 
     def _hurry(self, waiter: Waiter) -> None:
         with self._lock:
@@ -92,10 +102,17 @@ class Shell(Upkeep[C], Returning[C]):
             late = waiter.conn is None and waiter.error is None
             if late:
                 self._state.timeouts += 1
+                self._state.tally.timed_out_at = uptime()
         if late:
             waiter.error = self._timeout(limit)
+            self._tell_timeout(waiter.error, uptime() - waiter.since, limit)
         if waiter.conn is None:
-            tell(self._config.listener, "timed_out", self, uptime() - waiter.since)
+            tell(self._listener, "timed_out", self, uptime() - waiter.since)
+
+    def _tell_timeout(self, error: BaseException, seconds: float, limit: float | None) -> None:
+        """Write that a caller got nothing. He is told himself; and one who would not wait is used to that."""
+        write = logs.debug if limit == 0 else logs.info
+        write("%s: %s", self._state.name, error, of=self, event="timeout", reason="no connection", seconds=seconds)
 
     def _timeout(self, limit: float | None) -> PoolError:
         errors, described = self._opener.errors, self._described()
@@ -112,7 +129,7 @@ class Shell(Upkeep[C], Returning[C]):
         """Say what errors tell of the pool: its figures, and who holds its connections."""
         with self._lock:
             figures, rows, line = self._state.describe(), holders.leased(self._state), holders.waiting(self._state)
-        return f"(pool {figures}){holders.described(rows, line, uptime())}"
+        return f"(pool {figures}){holders.described(rows, line, uptime(), self._who)}"
 
     def _raise(self, waiter: Waiter) -> None:
         error, waiter.error = waiter.error, None

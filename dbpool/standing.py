@@ -14,6 +14,7 @@ from typing import Any
 from dbpool.clock import uptime
 
 HOME = os.path.dirname(os.path.abspath(__file__)) + os.sep
+DEMO = HOME + "demo" + os.sep  # a program that uses the pool, like any other
 LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 SPARE = 10  # of the time in a storm of time-outs at most one part in so many goes into looking
 THREAD = r"^(?:Current thread|Thread) 0x([0-9a-f]+)"
@@ -24,7 +25,7 @@ _last: tuple[float, dict[int, str]] = (float("-inf"), {})  # until when it will 
 def here() -> str:
     """Return where this thread stands: the innermost place outside this package."""
     frame: Any = sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(HOME):
+    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
@@ -40,7 +41,7 @@ def now(fresh: bool = False) -> dict[int, str]:
     if fresh or began > until:
         places = {}
         with contextlib.suppress(Exception):  # no descriptor left, for one
-            places = _read(_dumped())
+            places = _read(dumped())
         ended = uptime()
         _last = ended + SPARE * (ended - began), places
     return places
@@ -50,10 +51,11 @@ def idents() -> set[int]:
     """Return all threads that run Python code, also those that something else than Python has started."""
     import re
 
-    return {int(thread[1], 16) for thread in re.finditer(THREAD, _dumped(), re.MULTILINE)}
+    return {int(thread[1], 16) for thread in re.finditer(THREAD, dumped(), re.MULTILINE)}
 
 
-def _dumped() -> str:
+def dumped() -> str:
+    """Return the stacks of all threads, as faulthandler writes them."""
     import faulthandler  # only where something went wrong
 
     with _scratch() as file:
@@ -85,15 +87,21 @@ def _read(text: str) -> dict[int, str]:
         elif frame and ident not in own:
             file = _name(frame[1])
             place = f"{file}:{frame[2]} in {_name(frame[3])}"
-            if not _is_librarys(file):
+            if not is_librarys(file):
                 own[ident] = place
-            elif not file.startswith(HOME):
+            elif not _is_ours(file):
                 places.setdefault(ident, place)
     return {**places, **own}
 
 
-def _is_librarys(file: str) -> bool:
-    return file.startswith((HOME, "<frozen")) or (file.startswith(LIBRARY) and "site-packages" not in file)
+def is_librarys(file: str) -> bool:
+    if _is_ours(file) or file.startswith("<frozen"):
+        return True
+    return file.startswith(LIBRARY) and "site-packages" not in file and not file.startswith(DEMO)
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(HOME) and not file.startswith(DEMO)
 
 
 def _name(written: str) -> str:

@@ -43,7 +43,7 @@ class PoolState(Health):
             raise self.errors.PoolClosed("connection pool is closed")
         conn = None if waiter.key is None else self.keyed.get(waiter.key)
         if conn is not None:
-            self.entries[id(conn)].shared = True
+            self.entries[id(conn)].shared += 1
             return conn
         if self._max_waiting is not None:
             ahead = len(self.waiters) - len(self.tickets)
@@ -74,10 +74,13 @@ class PoolState(Health):
         entry = self.entries.get(cid)
         if entry is None or cid in self.closing or entry.uses != waiter.lease:
             return
+        if entry.key != waiter.key:
+            return  # it shared the lease of another, who ended it under the key and is about to put the connection
         if entry.key is not None:
-            if entry.shared:
+            entry.shared -= 1
+            if entry.shared > 0:
                 return  # another caller has it under the same key; so it stays leased
-            self.keyed.pop(entry.key, None)
+            self.keyed.pop(waiter.key, None)
             entry.key = None
         elif self.leases.pop(cid, None) is None:
             return
@@ -121,12 +124,14 @@ class PoolState(Health):
         return todo
 
     def _yield_to_others(self, doomed: list[Any]) -> None:
-        """Close idle connections for callers of other pools under our limiter who came before the first of ours."""
+        """Close an idle connection for a caller of another pool under our limiter who came before the first of ours.
+
+        One: for the next caller that of yet another pool may be due, which was used less.
+        """
         assert self.limiter is not None
         first = self.waiters.head()
-        for _ in range(self.limiter.claims(self, FOR_EVER if first is None else first.since)):
-            if self.idle:
-                self._doom("limiter", doomed)
+        if self.limiter.claims(self, FOR_EVER if first is None else first.since):
+            self._doom("limiter", doomed)
 
     def _wish(self, now: float) -> None:
         """Let the other pools know who waits here only because of the limiter."""
@@ -138,6 +143,9 @@ class PoolState(Health):
             if len(wishes) < room and (waiter.ticket is None or waiter.ticket.ref is None):
                 wishes.append(waiter.since)
         self.wishes = wishes
+        assert self.limiter is not None
+        self.limiter.wished(self)
+        self.limiter.count(self)  # whatever was cut off before
 
     def _serve(self, now: float, doomed: list[Any]) -> None:
         """Give idle connections to those who wait, the oldest first."""
@@ -149,8 +157,7 @@ class PoolState(Health):
             self.waiters.leave(waiter)
             self._take_back_ticket(waiter)
             if waiter.slept:
-                self.waits += 1
-                self.waited += now - waiter.since
+                self.tally.waits.add(now - waiter.since)
             waiter = self.waiters.head()
 
     def _give(self, waiter: Waiter, now: float, doomed: list[Any]) -> bool:
@@ -173,12 +180,13 @@ class PoolState(Health):
             else:
                 entry.key = waiter.key
                 entry.home = waiter.key if self._at_home else None
-                entry.depth = 0
-                entry.by_block = entry.doomed = entry.shared = False
+                entry.depth = entry.kept = 0
+                entry.by_block = entry.doomed = False
+                entry.shared = 1
                 self.keyed[waiter.key] = conn
         else:
             entry = self.entries[id(conn)]
-            entry.shared = True
+            entry.shared += 1
             waiter.look = False
         waiter.lease = entry.uses
         waiter.conn = conn

@@ -10,6 +10,7 @@ from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.listener import tell
 from dbpool.shell import Shell
 from dbpool.stats import LeaseKey, used
+from dbpool.tally import hold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Twin(Shell[Any]):
     """
 
     _module: ClassVar[Any]  # the driver; its connect is looked up at each call
-    _defaults: ClassVar[PoolConfig] = PoolConfig(reset="rollback")
+    _defaults: ClassVar[PoolConfig] = PoolConfig._by_default(reset="rollback")
     _literal = True
 
     def __init__(
@@ -95,7 +96,9 @@ class Twin(Shell[Any]):
         if close or self._config.idle_timeout != 0 or state.waiters or len(state.idle) < state.minconn:
             super()._finish(conn, entry, close)
         else:
-            tell(self._config.listener, "released", self, conn, uptime() - entry.since)
+            seconds = uptime() - entry.since
+            hold(entry, seconds)
+            tell(self._listener, "released", self, conn, seconds)
             self._dismiss(conn, "surplus")
 
     # ---- what can be set --------------------------------------------------------------------------------------------

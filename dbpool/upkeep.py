@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dbpool import logs
 from dbpool.bounded import Overdue
 from dbpool.clock import slept, uptime
 from dbpool.connecting import Connecting
 from dbpool.core import C
 from dbpool.entry import FOR_EVER, WRITABLE, Entry
-from dbpool.housekeeper import housekeeper
 from dbpool.leaks import tell_long_leases
 from dbpool.state import Todo
 from dbpool.watch import is_hung_up, is_readable
@@ -72,17 +72,22 @@ class Upkeep(Connecting[C]):
 
     def _reject(self, waiter: Waiter, entry: Entry[Any], reason: str, error: Exception | None = None) -> None:
         with self._lock:
-            doomed = self._state.reject(waiter, reason)
-            if error is not None:
-                self._note_loss(entry, error)
-                # A server that lets everybody in and answers nobody is not to be stormed.
-                self._mute = self._mute + 1 if entry.uses <= 1 and waiter.unused < NEW else 0
-                if self._mute >= MUTE:
-                    self._state.distrust(waiter, uptime() + self._backoff.next())
+            doomed = self._taken_back(waiter, entry, reason, error)
         if doomed is not None:
             self._part_with(doomed, aside=True)
         else:
             self._settle()
+
+    def _taken_back(self, waiter: Waiter, entry: Entry[Any], reason: str, error: Exception | None) -> Any:
+        """Have the state take back what is of no use; return what to close, if anything. Called under the lock."""
+        doomed = self._state.reject(waiter, reason)
+        if error is not None:
+            self._note_loss(entry, error)
+            # A server that lets everybody in and answers nobody is not to be stormed.
+            self._mute = self._mute + 1 if entry.uses <= 1 and waiter.unused < NEW else 0
+            if self._mute >= MUTE:
+                self._state.distrust(waiter, uptime() + self._backoff.next())
+        return doomed
 
     def _glance(self, waiter: Waiter, entry: Entry[Any]) -> bool:
         """Look only at what is known here, for a caller who has no time for more; what is doubted is not for him."""
@@ -107,23 +112,36 @@ class Upkeep(Connecting[C]):
     def _note_loss(self, entry: Entry[Any], error: Exception) -> None:
         """One was lost: so may be all that were opened before now. Called under the lock."""
         self._state.last_error = self._opener.errors.PoolError(f"a connection was lost: {error}")
-        self._state.mourn(entry, isinstance(error, Overdue))
+        late = isinstance(error, Overdue)
+        self._state.tally.found_dead(getattr(error, "found_by", "ping"), uptime(), late)
+        self._state.mourn(entry, late)
+
+    def _hung_up(self) -> Exception:
+        error: Any = self._opener.errors.PoolError("the other side has closed it")
+        error.found_by = "poll"
+        return error  # type: ignore[no-any-return]
 
     def _fault(self, conn: Any, entry: Entry[Any], unused: float, left: float | None) -> Exception | None:
         """Return what is wrong with *conn*, of which nobody has heard for *unused* seconds; None if it is fine."""
+        error, ask = self._doubt(conn, entry, unused)
+        if ask:
+            entry.pings += 1
+            try:
+                self._opener.ping(conn, left, entry.suspect == WRITABLE)
+            except Exception as exc:
+                return exc
+        return error
+
+    def _doubt(self, conn: Any, entry: Entry[Any], unused: float) -> tuple[Exception | None, bool]:
+        """Return what is known to be wrong with *conn* without asking the server, and whether it must be asked."""
         options = self._config
         ask = bool(entry.suspect) or (options.ping_after is not None and unused >= options.ping_after)
         if not ask and options.check_after is not None and unused >= options.check_after:
             descriptor = self._readable(conn)
             if descriptor is not None and is_hung_up(descriptor):
-                return self._opener.errors.PoolError("the other side has closed it")
+                return self._hung_up(), False
             ask = descriptor is not None
-        if ask:
-            try:
-                self._opener.ping(conn, left, entry.suspect == WRITABLE)
-            except Exception as exc:
-                return exc
-        return None
+        return None, ask
 
     # ---- in the background ------------------------------------------------------------------------------------------
 
@@ -148,18 +166,25 @@ class Upkeep(Connecting[C]):
         if now < self._state.retry_at and self._state.missing():
             due = min(due, self._state.retry_at)
         if not self._state.closed:
-            housekeeper.sweep(self, due)
+            self._sweep_by(due)
 
     def _tidy(self, ping_unheard: float | None, wait: bool = False) -> None:
         """Close what is past its limits, ping what was not heard of for so long, tell of leaks, have minconn."""
         self._notice_sleep()
         self._expire()
-        tell_long_leases(self, self._state, self._config)
+        self._tell_what_lasts()
         if ping_unheard is not None:
             for entry in list(self._entries.values()):
                 if uptime() - max(entry.since, entry.seen) >= ping_unheard:
                     self._ping_idle(entry)
         self._refill(wait)
+
+    def _tell_what_lasts(self) -> None:
+        """Tell of leases that are too long and of lines that were left out, and write the history's row."""
+        tell_long_leases(self, self._state, self._config)
+        logs.left_out(self)
+        if self._history is not None and self._next_row is None and not self._history.by_hand:
+            self._write_row()
 
     def _expire(self) -> None:
         """Close what is past its limits; what must be replaced one after the other, so that minconn - 1 are there."""
@@ -182,6 +207,7 @@ class Upkeep(Connecting[C]):
             conn, doubts = self._state.borrow(entry), self._state.doubts
         if conn is None:  # in use
             return
+        entry.pings += 1
         try:
             self._opener.ping(conn, None, entry.suspect == WRITABLE)
         except Exception as exc:

@@ -50,6 +50,12 @@ class Watch:
         self._poller: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._poller.register(self._ear, select.POLLIN)
 
+    @property
+    def descriptor(self) -> int | None:
+        """What an event loop can listen to: it is readable when wait() has something to tell."""
+        found: int | None = self._poller.fileno() if hasattr(self._poller, "fileno") else None
+        return found
+
     def add(self, pool: Any, entry: Any) -> None:
         """Watch an open connection, from now until it is closed. It is known weakly, and so is *pool*."""
         is_weak = isinstance(entry, ref)  # what cannot be known weakly would be kept open

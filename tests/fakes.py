@@ -170,11 +170,18 @@ class NoHousekeeper:
     """Stands for the housekeeper where nothing may happen but what the test does."""
 
     running = begun = False
+    helpers: frozenset[int] = frozenset()
+
+    def join(self, pool: Any) -> None:
+        pass
 
     def watch(self, pool: Any, entry: Any) -> None:
         pass
 
     def sweep(self, pool: Any, when: float) -> None:
+        pass
+
+    def begin(self, seconds: float, act: Any) -> None:
         pass
 
     def leave(self, pool: Any) -> None:
@@ -186,12 +193,14 @@ class NoHousekeeper:
 
 @contextmanager
 def no_housekeeper() -> Iterator[None]:
-    """Have no pool find the housekeeper."""
+    """Have no pool find the housekeeper, nor its loop's keeper."""
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
             ours = name.startswith("dbpool.") and name not in ("dbpool.housekeeper", "dbpool.bounded")
             if ours and hasattr(module, "housekeeper"):
                 stack.enter_context(patch.object(module, "housekeeper", NoHousekeeper()))
+            if ours and hasattr(module, "keeper_of"):
+                stack.enter_context(patch.object(module, "keeper_of", lambda loop: NoHousekeeper()))
         yield
 
 

@@ -223,7 +223,8 @@ def test_a_bad_time_is_refused(capsys, value):
 
 
 def test_an_unknown_command_is_refused_and_the_known_are_named(capsys):
-    assert re.search(r"invalid choice: 'dome' \(choose from '?demo'?, '?run'?\)", refused(capsys, "dome"))
+    known = r"'?demo'?, '?monitor'?, '?top'?, '?run'?, '?check'?"
+    assert re.search(rf"invalid choice: 'dome' \(choose from {known}\)", refused(capsys, "dome"))
     assert "COMMAND" in refused(capsys)
 
 

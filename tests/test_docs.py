@@ -31,10 +31,15 @@ SETTINGS = '{"host": "db.example.com", "port": "54321", "database": "TEST", "use
 STAND_INS = {
     '"host=db.example.com dbname=shop user=web"': lambda dsn, settings: repr(dsn),
     SETTINGS: lambda dsn, settings: repr(_with_database(settings)),
+    '"postgresql://web@db.example.com/shop"': lambda dsn, settings: repr(uri("postgresql", settings)),
     '"kingbase://SYSTEM:secret@db.example.com:54321/TEST"': lambda dsn, settings: repr(uri("kingbase", settings)),
 }
+MYSQL = '{"host": "db.example.com", "user": "web", "password": "secret", "database": "shop"}'
 # What a sample may need and a machine may lack. All else that a sample imports must be there.
-OPTIONAL = ("psycopg2", "ksycopg2", "psycopg", "sqlalchemy", "pandas")
+OPTIONAL = (
+    "psycopg2", "ksycopg2", "psycopg", "asyncpg", "aiosqlite", "pymysql", "MySQLdb", "sqlalchemy", "pandas",
+    "prometheus_client", "flask", "fastapi",
+)  # fmt: skip
 
 
 def uri(scheme: str, settings: dict[str, str]) -> str:
@@ -105,12 +110,14 @@ def test_sample_runs_in_an_empty_folder(code, tmp_path, request):
     need(code)
     if any(literal in code for literal in STAND_INS):
         code = on_a_server(code, request.getfixturevalue("server").dsn)
+    if MYSQL in code:
+        code = code.replace(MYSQL, repr({"password": "", **request.getfixturevalue("mariadb")}))
     assert "db.example.com" not in code
     run_in(tmp_path, code, *through(code))
 
 
 def test_there_are_pages_in_both_languages():
-    assert len(NAMES) == 14
+    assert len(NAMES) >= 15
     assert sorted(path.name for path in (DOCS / "zh").glob("*.md")) == NAMES
 
 
@@ -211,6 +218,20 @@ def test_the_options_are_those_of_pool_config(page):
     assert table == {name: repr(option.default) for name, option in parameters.items()}
 
 
+@pytest.mark.parametrize("page", ["docs/en/from-others.md", "docs/zh/from-others.md"])
+def test_what_other_pools_are_told_is_said_here_with_options_that_there_are(page):
+    """In the second column `name=value` is ours: the option is there, and takes the value."""
+    arguments = {"connect", "close", "ping", "total", "maxconn", "minconn"}
+    lines = [line.split("|")[2] for line in prose(page).splitlines() if line.startswith("| ") and "---" not in line]
+    said = [pair for line in lines for pair in re.findall(r"`(\w+)=([^`]*)`", line)]
+    options = inspect.signature(dbpool.PoolConfig).parameters
+    assert [name for name, _ in said if name not in {*options, *arguments}] == []
+    given = [(name, value) for name, value in said if name in options and value]
+    for name, value in given:
+        dbpool.PoolConfig(**{name: ast.literal_eval(value)})
+    assert len(given) >= 50
+
+
 @pytest.mark.parametrize("page", ["docs/en/errors.md", "docs/zh/errors.md"])
 def test_the_errors_are_those_of_the_package(page):
     table = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(page)}
@@ -220,8 +241,9 @@ def test_the_errors_are_those_of_the_package(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_name_of_a_pool_exists(page):
-    pool = dbpool.PersistentConnectionPool
-    said = re.findall(r"`pool\.(\w+)", prose(page))
+    kinds = {"asyncio": dbpool.AsyncConnectionPool, "endpoints": dbpool.EndpointPool}
+    pool = kinds.get(Path(page).stem, dbpool.PersistentConnectionPool)
+    said = re.findall(r"`(?:await )?pool\.(\w+)", prose(page))
     assert [name for name in said if not hasattr(pool, name)] == []
     stats = re.findall(r"`stats\.(\w+)`", prose(page))
     assert [name for name in stats if not hasattr(dbpool.PoolStats, name)] == []

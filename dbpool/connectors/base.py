@@ -11,6 +11,8 @@ _KNOWN = {
     "psycopg2": "dbpool.connectors.libpq:Psycopg2Connector",
     "ksycopg2": "dbpool.connectors.libpq:Ksycopg2Connector",
     "psycopg": "dbpool.connectors.libpq:Psycopg3Connector",
+    "pymysql": "dbpool.connectors.mysql:PymysqlConnector",
+    "MySQLdb": "dbpool.connectors.mysql:MysqlclientConnector",
     "sqlite3": "dbpool.connectors.sqlite:SqliteConnector",
     "_sqlite3": "dbpool.connectors.sqlite:SqliteConnector",
 }
@@ -30,6 +32,7 @@ class Connector:
     attributes: tuple[str, ...] = ()  # restored by reset="clean"
     levels: frozenset[str] = frozenset(("none", "rollback", "commit", "clean"))
     literal = False  # True: connect is called with what the user gave, as psycopg2's own pools call it
+    idle_setting = "idle_session_timeout"  # what the server calls the limit that idle_limit asks for
     hangs = True  # a call may wait for a peer without end, also where there is no descriptor to end it by
 
     def __init__(
@@ -106,6 +109,10 @@ class Connector:
         """True if *error* means that the server takes no writes, and that not because *conn* was told so."""
         return False
 
+    def is_spoilt(self, conn: Any, error: BaseException) -> bool:
+        """True if *error*, which has left a with block, leaves *conn* of no use, whatever a rollback does."""
+        return False
+
     def refusal(self, error: BaseException) -> str | None:
         """Say what an error of connect means.
 
@@ -122,11 +129,19 @@ class Connector:
             return None
         return number if isinstance(number, int) and number >= 0 else None
 
+    def backend_pid(self, conn: Any) -> int | None:
+        """Return the number by which the server knows the session, from local knowledge; None if there is none."""
+        return None
+
     def commit(self, conn: Any) -> None:
         """Commit what *conn* has under way; nothing for what knows no transactions."""
 
     def rollback(self, conn: Any) -> None:
         """Roll back what *conn* has under way; nothing for what knows no transactions."""
+
+    def has_transactions(self) -> bool:
+        """True if commit() does anything: then a with block looks whether there is something to commit."""
+        return getattr(self.commit, "__func__", None) is not Connector.commit
 
     def marks_of(self) -> Callable[[Any], Any] | None:
         """Return a function that reads the attributes which reset="clean" restores, or None."""

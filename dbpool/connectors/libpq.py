@@ -161,6 +161,9 @@ class Psycopg2Connector(LibpqConnector):
                 elif not conn.autocommit:
                     conn.rollback()
 
+    def backend_pid(self, conn: Any) -> int | None:
+        return conn.get_backend_pid()  # type: ignore[no-any-return]
+
     def is_lost(self, conn: Any) -> bool:
         return bool(conn.closed == 2)
 
@@ -226,6 +229,9 @@ class Psycopg3Connector(LibpqConnector):
             raise self.operational(conn.pgconn.error_message.decode(errors="replace").strip() or "no answer")
         value = result.get_value(0, 0)
         return None if value is None else value.decode()
+
+    def backend_pid(self, conn: Any) -> int | None:
+        return conn.pgconn.backend_pid  # type: ignore[no-any-return]
 
     def is_lost(self, conn: Any) -> bool:
         return bool(conn.broken)

@@ -56,8 +56,8 @@ class Bank:
         """Open a connection beside the pool."""
         raise NotImplementedError
 
-    def new_pool(self, connections: int) -> ThreadedConnectionPool[Any]:
-        """Return a pool of at most so many connections."""
+    def new_pool(self, connections: int, **options: Any) -> ThreadedConnectionPool[Any]:
+        """Return a pool of at most so many connections; *options* as PoolConfig has them."""
         raise NotImplementedError
 
     def begin(self, conn: Any, order: Order) -> None:
@@ -112,11 +112,14 @@ class SqliteBank(Bank):
 
     name = "sqlite3, a file in a temporary folder"
     error = sqlite3.Error
+    folder: Path  # that the file is in
 
     @contextmanager
     def opened(self) -> Iterator[None]:
         with TemporaryDirectory(prefix="dbpool-demo-") as folder:
-            self._file = str(Path(folder, "bank.db"))
+            self.folder = Path(folder, "bank")
+            self.folder.mkdir()
+            self._file = str(self.folder / "bank.db")
             with closing(self.connect()) as conn:
                 conn.execute("PRAGMA journal_mode = WAL")  # a property of the file: nobody waits to read
                 self._create_tables(conn)
@@ -125,11 +128,11 @@ class SqliteBank(Bank):
     def connect(self) -> Any:
         return sqlite3.connect(self._file, timeout=LOCK_SECONDS, isolation_level=None)
 
-    def new_pool(self, connections: int) -> ThreadedConnectionPool[Any]:
+    def new_pool(self, connections: int, **options: Any) -> ThreadedConnectionPool[Any]:
         # isolation_level=None: transactions begin where begin() says so, not at the first UPDATE.
         return ThreadedConnectionPool(
             1, connections, self._file, connect=sqlite3, timeout=LOCK_SECONDS, isolation_level=None,
-            config={"name": "demo", "on_connect": _sync_at_checkpoints},
+            config={"name": "demo", "on_connect": _sync_at_checkpoints, **options},
         )  # fmt: skip
 
     def begin(self, conn: Any, order: Order) -> None:
@@ -159,6 +162,7 @@ class PostgresBank(Bank):
         self.error = psycopg2.Error
         self._schema = f"dbpool_demo_{secrets.token_hex(6)}"
         self.prefix = f"{self._schema}."
+        self.route: dict[str, Any] = {}  # what a pool's connect is given beside the DSN
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -183,9 +187,9 @@ class PostgresBank(Bank):
     def connect(self) -> Any:
         return self._driver.connect(self._dsn)
 
-    def new_pool(self, connections: int) -> ThreadedConnectionPool[Any]:
-        config = {"name": "demo"}
-        return ThreadedConnectionPool(1, connections, self._dsn, connect=self._driver, config=config)
+    def new_pool(self, connections: int, **options: Any) -> ThreadedConnectionPool[Any]:
+        config = {"name": "demo", **options}
+        return ThreadedConnectionPool(1, connections, self._dsn, connect=self._driver, config=config, **self.route)
 
     def begin(self, conn: Any, order: Order) -> None:
         # Both accounts, always in the same order: so two transfers never lock each other out.

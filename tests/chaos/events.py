@@ -1,4 +1,4 @@
-"""Event and Journal: what every thread did and when, written down without a lock, kept in a file."""
+"""Event and Journal: what every thread or task did and when, written down without a lock, kept in a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ class Event(NamedTuple):
 
     at: float  # of the monotonic clock, which all processes of a machine share
     pool: int  # the process: a forked child's pool is another
-    thread: int
+    thread: int  # or who it is among the tasks of a loop
     stage: str
     op: str
     call: int = 0
@@ -34,10 +34,14 @@ class Event(NamedTuple):
 
 
 class Journal:
-    """Takes events from any thread, an interrupted one too: an append to a deque is all that a thread does."""
+    """Takes events from any thread, an interrupted one too: an append to a deque is all that a thread does.
 
-    def __init__(self, folder: Path) -> None:
+    *who* tells the number of the thread, or of the task, that notes something.
+    """
+
+    def __init__(self, folder: Path, who: Callable[[], int] = threading.get_ident) -> None:
         self.folder = folder
+        self._who = who
         self._begin()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -54,7 +58,7 @@ class Journal:
     def note(self, stage: str, op: str, call: int = 0, conn: int = 0, pid: int = 0, data: Any = None) -> float:
         """Write down what happens; return when that was."""
         at = time.monotonic()
-        self._events.append(Event(at, self._process, threading.get_ident(), stage, op, call, conn, pid, data))
+        self._events.append(Event(at, self._process, self._who(), stage, op, call, conn, pid, data))
         return at
 
     def flush(self) -> None:
@@ -71,11 +75,12 @@ class Journal:
         self.end()
 
     def end(self) -> None:
-        """Write the rest; nothing may be noted afterwards."""
+        """Write the rest; nothing is written down afterwards. May be called again."""
         self._ended.set()
         self._writer.join()
-        self.flush()
-        self._file.close()
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
 
     def _write(self) -> None:
         while not self._ended.wait(PERIOD):

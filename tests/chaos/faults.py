@@ -10,7 +10,6 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from .load import Worker
 from .scene import MAXCONN, MINCONN, is_gone, within
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Healed(NamedTuple):
 
 
 Fault = Callable[["Scene", "Load"], Healed]
-KINDS: dict[str, Fault] = {}
+KINDS: dict[str, Fault] = {}  # that every pool is to bear
 
 
 def kind(strike: Fault) -> Fault:
@@ -151,7 +150,7 @@ def fork(scene: Scene, load: Load) -> Healed:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which are the point here
         pid = os.fork()
     if not pid:
-        be_child(scene, seed, closes)
+        be_child(scene, load, seed, closes)
     ended: list[int] = []  # its wait status
     if not within(CHILDS_PATIENCE, lambda: ended or has_ended(pid, ended)):
         os.kill(pid, signal.SIGKILL)
@@ -167,18 +166,14 @@ def has_ended(pid: int, status: list[int]) -> bool:
     return bool(ended)
 
 
-def be_child(scene: Scene, seed: str, closes: bool) -> None:
+def be_child(scene: Scene, load: Load, seed: str, closes: bool) -> None:
     """Do what the load does, write the history of it, and end. Never returns."""
     status = 1
     try:
         scene.journal.begin_anew()
         scene.journal.note("invoke", "resize", data=scene.pool.maxconn)
         scene.journal.note("ok", "resize", data=scene.pool.maxconn)
-        worker = Worker(scene, seed)
-        for _ in range(CHILDS_TURNS):
-            worker.turn()
-        if closes:
-            scene.pool.close(timeout=5)
+        load.use_in_child(seed, CHILDS_TURNS, closes)
         scene.journal.flush()
         status = 0
     except BaseException:
@@ -210,7 +205,6 @@ def drain(scene: Scene, load: Load) -> Healed:
     return now_healed("all")
 
 
-@kind
 def interrupt(scene: Scene, load: Load) -> Healed:
     """KeyboardInterrupt strikes in threads of the load, wherever they are."""
     times = scene.rng.randint(5, 15)

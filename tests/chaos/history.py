@@ -67,6 +67,7 @@ class Story:
         self.violations: list[Violation] = []
         self.limits: dict[int, list[list[float]]] = defaultdict(list)  # by pool: [asked for, done, maxconn]
         self.lines: list[Event] = []
+        self.standstills: dict[int, list[tuple[float, float]]] = defaultdict(list)  # by pool: when its loop stood still
         self._now: dict[tuple[int, int], Lease] = {}  # by pool and thread
         for event in events:
             self._add(event)
@@ -80,7 +81,7 @@ class Story:
         act = getattr(self, f"_{event.stage}_{event.op}", None)
         if act is None:
             self.accuse("crash", event.at, f"{event.stage} {event.op}: {event.data}")
-        elif event.op in ("resize", "line"):
+        elif event.op in ("resize", "line", "blocked"):
             act(event)
         elif event.stage == "invoke" and event.op == "get":
             previous = self._now.get((event.pool, event.thread))
@@ -141,6 +142,9 @@ class Story:
     def _note_line(self, event: Event) -> None:
         self.lines.append(event)
 
+    def _note_blocked(self, event: Event) -> None:
+        self.standstills[event.pool].append((event.at - event.data, event.at))
+
     def _invoke_resize(self, event: Event) -> None:
         self.limits[event.pool].append([event.at, FOR_EVER, event.data])
 
@@ -173,7 +177,7 @@ def judge(story: Story, committed: Iterable[str], slack: float = SLACK) -> list[
         # A backend's number may be given to another one; but not while the first is held by another process.
         *two_holders(held, "backend", lambda lease: lease.pid, across=True),
         *over_limit(held, story.limits),
-        *too_late(story.leases, slack),
+        *too_late(story.leases, slack, story.standstills),
         *wrong_tokens(story.leases, committed),
         *overtaken(story.leases, story.lines),
     ]
@@ -219,15 +223,21 @@ def _limit(limits: list[list[float]], lease: Lease) -> float:
     return max(in_force, default=0)
 
 
-def too_late(leases: list[Lease], slack: float) -> list[Violation]:
-    """Every call ends by the time that it was given."""
+def too_late(
+    leases: list[Lease], slack: float, standstills: dict[int, list[tuple[float, float]]] | None = None
+) -> list[Violation]:
+    """Every call ends by the time that it was given; while its loop is blocked, no call can end."""
     found = []
     for lease in leases:
         for what, began, ended, seconds in (
             ("getconn", lease.asked, lease.answered, lease.timeout),
             ("putconn", lease.left, lease.done, lease.within),
         ):
-            if began is not None and ended is not None and seconds is not None and ended - began > seconds + slack:
+            if began is None or ended is None or seconds is None or ended - began <= seconds + slack:
+                continue
+            blocks = (standstills or {}).get(lease.pool, ())
+            stood = sum(max(0.0, min(ended, end) - max(began, start)) for start, end in blocks)
+            if ended - began - stood > seconds + slack:
                 text = f"{what} of {lease} took {ended - began:.2f} s of {seconds:g}"
                 found.append(Violation("call ended late", ended, text))
     return found

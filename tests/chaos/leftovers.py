@@ -1,4 +1,4 @@
-"""What is left when all is over: slots, threads, descriptors, backends and memory."""
+"""What is left when all is over: slots, threads, tasks, descriptors, backends and memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import psycopg2
 
 from .scene import MAXCONN, within
 from .traced import LATE
@@ -25,14 +23,16 @@ class Belongings(NamedTuple):
     """What this process has."""
 
     threads: int
+    tasks: int  # in the loop, if there is one
     descriptors: int
     megabytes: float  # resident
 
     @classmethod
-    def now(cls) -> Belongings:
+    def now(cls, scene: Scene) -> Belongings:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return cls(
             len(os.listdir("/proc/self/task")),
+            scene.count_tasks(),
             len(os.listdir("/proc/self/fd")),
             pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
         )
@@ -42,22 +42,22 @@ def settled(scene: Scene, before: Belongings) -> Belongings:
     """Return what there is once all that ends by itself has ended, or after a while."""
 
     def is_settled() -> bool:
-        there = Belongings.now()
-        return there.threads <= before.threads and there.descriptors <= before.descriptors
+        there = Belongings.now(scene)
+        return all(is_there <= was for is_there, was in zip(there[:3], before))
 
     within(LATE, lambda: not scene.proxy.links and is_settled())
     gc.collect()
-    return Belongings.now()
+    return Belongings.now(scene)
 
 
 def warm_up(scene: Scene) -> Belongings:
     """Use what a process has once, such as the housekeeper's descriptors; return what there is then."""
-    threads = Belongings.now().threads
+    threads = Belongings.now(scene).threads
     scene.open_pool()
     scene.pool.putconn(scene.pool.getconn())
     scene.pool.close()
-    within(LATE, lambda: not scene.proxy.links and Belongings.now().threads <= threads)
-    return Belongings.now()
+    within(LATE, lambda: not scene.proxy.links and Belongings.now(scene).threads <= threads)
+    return Belongings.now(scene)
 
 
 def take_all(scene: Scene) -> int:
@@ -67,16 +67,15 @@ def take_all(scene: Scene) -> int:
         began = time.monotonic()
         try:
             conn = pool.getconn(timeout=ON_TIME)
-            with conn.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except psycopg2.Error as error:
+            scene.try_out(conn)
+        except scene.error as error:
             scene.accuse("lost slot", f"lease {len(conns) + 1} of {MAXCONN}, {time.monotonic() - began:.1f} s: {error}")
             break
         conns.append(conn)
     try:
         conns.append(pool.getconn(timeout=NO_TIME))
         scene.accuse("over maxconn", f"{len(conns)} leased at the end")
-    except psycopg2.Error:
+    except scene.error:
         pass
     taken = len(conns)
     for conn in conns:
@@ -101,7 +100,11 @@ def balance(scene: Scene) -> Any:
     if not within(LATE, agree):
         text = f"{scene.pool.stats()}, open {scene.census.open_pids()}, the server's {scene.backends()}"
         scene.accuse("accounts differ", text)
-    return scene.pool.stats()
+    stats = scene.pool.stats()
+    dropped = stats.discards.get("dropped", 0)
+    if dropped and not scene.may_drop:
+        scene.accuse("dropped", f"{dropped} connections went to nobody, until the collector found them")
+    return stats
 
 
 def backends_left(scene: Scene) -> int:

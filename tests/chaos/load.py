@@ -35,6 +35,8 @@ TRANSACTION_STATUS = {1: "busy", 2: "in a transaction", 3: "in a failed transact
 class Worker:
     """One thread's work. KeyboardInterrupt may strike anywhere in it: nothing here takes a lock."""
 
+    manners = MANNERS
+
     def __init__(self, scene: Scene, seed: str) -> None:
         self.scene, self.journal = scene, scene.journal
         self.rng = random.Random(seed)
@@ -45,8 +47,7 @@ class Worker:
     def turn(self) -> None:
         """Lease a connection, use it, give it back."""
         self.acknowledged = self.interrupts
-        call = next(self.scene.leases)
-        (manner,) = self.rng.choices(list(MANNERS), MANNERS.values())
+        call, manner = next(self.scene.leases), self.choose()
         if manner == "block":
             self._block(call)
             return
@@ -63,10 +64,23 @@ class Worker:
         finally:
             self._put(call, conn, manner == "close")
 
+    def choose(self) -> str:
+        (manner,) = self.rng.choices(list(self.manners), self.manners.values())
+        return manner
+
     def _leased(self, call: int, conn: Any) -> float:
+        return self.journal.note("ok", "get", call, conn.serial, conn.pid, self.left(conn))
+
+    def left(self, conn: Any) -> str | None:
+        """Return what the last holder has left behind, if anything."""
         status = TRANSACTION_STATUS.get(conn.get_transaction_status(), "")
-        left = status or ("in autocommit mode" if not conn.closed and conn.autocommit else None)
-        return self.journal.note("ok", "get", call, conn.serial, conn.pid, left)
+        return status or ("in autocommit mode" if not conn.closed and conn.autocommit else None)
+
+    def _tell(self, call: int, conn: Any, outcome: str, leased: float) -> None:
+        """A turn has ended."""
+        now = self.journal.note(outcome, "write", call)
+        if outcome == "ok":
+            self.scene.tracker.served(conn.serial, leased, now)
 
     def _put(self, call: int, conn: Any, close: bool) -> None:
         # A rollback, perhaps after it another connection's close: each is cut off after check_timeout.
@@ -93,9 +107,7 @@ class Worker:
                     conn.autocommit = True  # for the pool to set back
         except psycopg2.Error as error:
             self.errors[text_of(error)] += 1
-        now = self.journal.note(outcome, "write", call)
-        if outcome == "ok":
-            self.scene.tracker.served(conn.serial, leased, now)
+        self._tell(call, conn, outcome, leased)
 
     def _write(self, call: int, conn: Any) -> None:
         token = f"{os.getpid()}.{conn.pid}.{call}"
@@ -135,16 +147,14 @@ class Worker:
                 return
             self.errors[text_of(error)] += 1
         self.journal.note("ok", "put", call)
-        now = self.journal.note(outcome, "write", call)
-        if outcome == "ok":
-            self.scene.tracker.served(conn.serial, leased, now)
+        self._tell(call, conn, outcome, leased)
 
 
 class Load:
     """The threads, each with a worker; they go on until they are told to stop."""
 
     def __init__(self, scene: Scene) -> None:
-        self.workers = [Worker(scene, f"{scene.seed} worker {number}") for number in range(THREADS)]
+        self.workers: list[Any] = [Worker(scene, f"{scene.seed} worker {number}") for number in range(THREADS)]
         self._scene = scene
         self._stopped = False
         self.threads = [threading.Thread(target=self._run, args=(worker,), daemon=True) for worker in self.workers]
@@ -163,6 +173,14 @@ class Load:
                 stack = traceback.extract_stack(sys._current_frames().get(thread.ident))
                 where = " <- ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(stack[-FRAMES:]))
                 self._scene.accuse("call never ended", f"{thread.name} did not stop within {patience:g} s: {where}")
+
+    def use_in_child(self, seed: str, turns: int, closes: bool) -> None:
+        """Do what the load does in a forked child, whose only thread this is; close the pool, if it *closes* it."""
+        worker = Worker(self._scene, seed)
+        for _ in range(turns):
+            worker.turn()
+        if closes:
+            self._scene.pool.close(timeout=5)
 
     def errors(self) -> Counter[str]:
         """Return what went wrong in use, by its text."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import TracebackType
 
+QUIET = logging.NullHandler()
 FAULTY = logging.ERROR  # what the pool logs at this level is a defect of its own
 
 
@@ -25,6 +26,7 @@ class Noise(logging.NullHandler):
         logger = logging.getLogger("dbpool")
         logger.addHandler(self)
         logger.propagate, self._propagated = False, logger.propagate
+        logging.getLogger("psycopg").addHandler(QUIET)  # else its warnings go to stderr
         sys.unraisablehook, self._hook = self._unraisable, sys.unraisablehook
         return self
 
@@ -34,6 +36,7 @@ class Noise(logging.NullHandler):
         logger = logging.getLogger("dbpool")
         logger.removeHandler(self)
         logger.propagate = self._propagated
+        logging.getLogger("psycopg").removeHandler(QUIET)
         sys.unraisablehook = self._hook
 
     def handle(self, record: logging.LogRecord) -> bool:

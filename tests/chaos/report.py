@@ -28,6 +28,7 @@ def digest(result: Result) -> dict[str, Any]:
     wrote = Counter(lease.wrote for lease in story.leases)
     return {
         "seed": result.seed,
+        "load": result.shown,
         "python": platform.python_version(),
         "postgresql": result.how,
         "seconds": round(result.seconds, 1),
@@ -93,7 +94,7 @@ def markdown(figures: dict[str, Any]) -> str:
     lines = [
         f"# Chaos soak, seed {figures['seed']}",
         "",
-        f"CPython {figures['python']}, PostgreSQL: {figures['postgresql']}",
+        f"{figures['load']}; CPython {figures['python']}, PostgreSQL: {figures['postgresql']}",
         "",
         "| | | wanted |",
         "| --- | --- | --- |",
@@ -135,7 +136,7 @@ def rows(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
         ("errors in use", sum(figures["app_errors"].values()), ""),
         ("getconn failed for those who waited", sum(figures["getconn_failures"].values()), 0),
         ("impatient callers refused", figures["impatient_callers_refused"], ""),
-        ("interrupts caught", figures["interrupts"], ""),
+        ("interrupts or cancellations caught", figures["interrupts"], ""),
         ("getconn, p50 / p99 / max s", waited, f"<= {TIMEOUT:g}"),
         ("putconn, p50 / p99 / max s", put, f"<= {2 * CHECK_TIMEOUT:g}"),
         ("looks at the line in which somebody was overtaken or not", figures["windows_of_waiting"], "> 0"),

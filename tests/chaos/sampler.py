@@ -77,7 +77,7 @@ class Sampler:
 
     def _look_on(self, cursor: Any) -> None:
         while not self._stopped.wait(PERIOD):
-            self._look_at_line()
+            self._scene.look(self._look_at_line)
             asked = time.monotonic()
             cursor.execute(QUERY)
             mine: set[int] = set()
@@ -93,15 +93,14 @@ class Sampler:
                     self._scene.accuse("over maxconn", f"{count} backends of the forked {of}")
 
     def _look_at_line(self) -> None:
-        pool, began = self._scene.pool, time.monotonic()
-        with pool._lock:
-            state = pool._state
-            line = [waiter.ident for waiter in state.waiters]
-            first = next(iter(state.waiters.queue), None)
-            is_room = state.idle or (len(line) > len(state.tickets) and state.may_connect(uptime()))
-            # What was closed counts among the discards as soon as it is not being closed any more.
-            calm = None if state.closing else [sum(state.discards.values()), state.connect_errors]
-        self._scene.journal.note("note", "line", data={"began": began, "line": line, "calm": calm})
+        scene, began = self._scene, time.monotonic()
+        state = scene.pool._state
+        line = [scene.number_of(waiter.ident) for waiter in state.waiters]
+        first = next(iter(state.waiters.queue), None)
+        is_room = state.idle or (len(line) > len(state.tickets) and state.may_connect(uptime()))
+        # What was closed counts among the discards as soon as it is not being closed any more.
+        calm = None if state.closing else [sum(state.discards.values()), state.connect_errors]
+        scene.journal.note("note", "line", data={"began": began, "line": line, "calm": calm})
         self._watch_for_stalls(first if is_room else None, began)
 
     def _watch_for_stalls(self, first: Any, now: float) -> None:

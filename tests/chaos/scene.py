@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Callable
@@ -68,16 +69,57 @@ class Scene:
         """Make the pool under test."""
         self.journal.note("invoke", "resize", data=MAXCONN)
         self.limits.append((time.monotonic(), MAXCONN))
-        self.pool = ThreadedConnectionPool(
+        self.pool = self._made_pool()
+        self.journal.note("ok", "resize", data=MAXCONN)
+
+    def _made_pool(self) -> Any:
+        return ThreadedConnectionPool(
             MINCONN, MAXCONN, self.dsn, connect=psycopg2, config=CONFIG, connection_factory=self.census.factory()
         )
-        self.journal.note("ok", "resize", data=MAXCONN)
+
+    # ---- what differs from a pool whose calls are awaited -----------------------------------------------------------
+
+    shown = "threads, psycopg2"
+    who: Any = staticmethod(threading.get_ident)  # who notes something
+    may_drop = True  # an interrupt may strike between getconn and who has called it
+    error: Any = psycopg2.Error  # what the driver and the pool raise
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing runs for threads."""
+
+    def look(self, at: Callable[[], None]) -> None:
+        """Call *at*, which looks at the pool's state, while nothing changes there."""
+        with self.pool._lock:
+            at()
+
+    def number_of(self, ident: Any) -> int:
+        """Return who waits, as the history has it."""
+        return int(ident)
+
+    def try_out(self, conn: Any) -> None:
+        """See that a leased connection answers."""
+        with conn.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    def count_tasks(self) -> int:
+        """Return how many tasks there are."""
+        return 0
+
+    # ---- what does not ----------------------------------------------------------------------------------------------
 
     def dsn(self) -> str:
         """Return the way for the next connection. Each process has a name of its own at the server."""
+        return f"{self.way()} application_name={name()} sslmode=disable gssencmode=disable {QUIET}"
+
+    def way(self) -> str:
+        """Return the server's DSN, or the proxy's."""
         direct = next(self.numbers) % DIRECT == 0
-        way = self.cluster.dsn if direct else self.cluster.tcp_dsn.replace(str(self.cluster.port), str(self.proxy.port))
-        return f"{way} application_name={name()} sslmode=disable gssencmode=disable {QUIET}"
+        return (
+            self.cluster.dsn if direct else self.cluster.tcp_dsn.replace(str(self.cluster.port), str(self.proxy.port))
+        )
 
     def resize(self, minconn: int, maxconn: int) -> None:
         """Change the pool's sizes, and write it down."""
@@ -131,14 +173,14 @@ def within(seconds: float, is_so: Callable[[], Any]) -> bool:
 
 
 @contextmanager
-def staged(folder: Path, seed: int) -> Iterator[tuple[Scene, str]]:
-    """Yield a scene whose server runs, and how the server was found. Its pool is not open yet."""
+def staged(folder: Path, seed: int, kind: type[Scene]) -> Iterator[tuple[Any, str]]:
+    """Yield a scene of this *kind* whose server runs, and how the server was found. Its pool is not open yet."""
     found, how = choose_for_clusters(os.environ.get("DBPOOL_TEST_SERVER", "auto"))
     with ExitStack() as stack:
         installation = stack.enter_context(installed(found.binaries))
         cluster = stack.enter_context(new_cluster(installation, **SETTINGS)).start()
         proxy = stack.enter_context(FaultProxy(("127.0.0.1", cluster.port)))
-        journal = stack.enter_context(Journal(folder))
-        scene = Scene(cluster, proxy, journal, seed)
+        journal = stack.enter_context(Journal(folder, kind.who))
+        scene = stack.enter_context(kind(cluster, proxy, journal, seed))
         scene.ask(TABLE)
         yield scene, how

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .events import read
-from .faults import KINDS, Healed
+from .faults import KINDS, Healed, interrupt
 from .history import Story, Violation, judge
 from .leftovers import Belongings, backends_left, balance, settled, take_all, warm_up
 from .load import Load
@@ -26,6 +26,17 @@ FIRST_CALM, CALM = (0.3, 1.2), (1.0, 4.0)  # seconds between two faults: while e
 RECOVERS = 20.0  # seconds in which the pool must serve again with all it has
 
 
+class Cast(NamedTuple):
+    """Who takes part: with threads, or with the tasks of an event loop."""
+
+    scene: type[Scene]
+    load: Callable[[Any], Load]
+    faults: dict[str, Callable[[Any, Any], Healed]]
+
+
+THREADS = Cast(Scene, Load, {**KINDS, "interrupt": interrupt})
+
+
 class Strike(NamedTuple):
     """A fault that has struck."""
 
@@ -40,6 +51,7 @@ class Result:
     """What came of a run."""
 
     seed: int
+    shown: str = ""  # what the load is made of
     how: str = ""
     seconds: float = 0.0
     strikes: list[Strike] = field(default_factory=list)
@@ -54,7 +66,7 @@ class Result:
     longest_stall: float = 0.0
     gave: int = 0  # leases that could be taken at the end
     stats: Any = None
-    left: dict[str, float] = field(default_factory=dict)  # what may not be: slots, threads, descriptors, backends
+    left: dict[str, float] = field(default_factory=dict)  # what may not be: slots, threads, tasks, descriptors ...
     grown: float = 0.0  # megabytes
 
     @property
@@ -62,21 +74,21 @@ class Result:
         return not self.violations and not any(self.left.values())
 
 
-def soak(seconds: float, seed: int, folder: Path) -> Result:
+def soak(seconds: float, seed: int, folder: Path, cast: Cast = THREADS) -> Result:
     """Run for so many *seconds*, or until each kind of fault has struck; leave the history in *folder*."""
-    result = Result(seed)
-    with Noise() as noise, staged(folder, seed) as (scene, result.how):
+    result = Result(seed, cast.scene.shown)
+    with Noise() as noise, staged(folder, seed, cast.scene) as (scene, result.how):
         before = warm_up(scene)
         scene.open_pool()
-        load, sampler = Load(scene), Sampler(scene)
+        load, sampler = cast.load(scene), Sampler(scene)
         scene.tracker.arm()
         began = time.monotonic()
         load.start()
         sampler.start()
         if scene.tracker.recovery(began, MAXCONN, RECOVERS) is None:
             raise RuntimeError("the pool does not serve: there is nothing to disturb")
-        at_first = Belongings.now()
-        result.strikes = strike(scene, load, began + seconds)
+        at_first = Belongings.now(scene)
+        result.strikes = strike(scene, load, cast.faults, began + seconds)
         load.stop(2 * TIMEOUT)
         result.seconds = time.monotonic() - began
         finish(scene, sampler, result)
@@ -94,17 +106,17 @@ def soak(seconds: float, seed: int, folder: Path) -> Result:
     return result
 
 
-def strike(scene: Scene, load: Load, end: float) -> list[Strike]:
+def strike(scene: Scene, load: Load, kinds: dict[str, Any], end: float) -> list[Strike]:
     """Have each kind strike once, in an order that the seed says, and then any, until the *end*."""
     strikes: list[Strike] = []
     began = time.monotonic()
-    waiting = scene.rng.sample(list(KINDS), len(KINDS))
+    waiting = scene.rng.sample(list(kinds), len(kinds))
     while waiting or time.monotonic() < end:
         time.sleep(scene.rng.uniform(*(FIRST_CALM if waiting else CALM)))
-        kind = waiting.pop() if waiting else scene.rng.choice(list(KINDS))
+        kind = waiting.pop() if waiting else scene.rng.choice(list(kinds))
         scene.tracker.arm()
         at = time.monotonic() - began
-        healed: Healed = KINDS[kind](scene, load)
+        healed: Healed = kinds[kind](scene, load)
         recovery = scene.tracker.recovery(healed.at, MAXCONN, RECOVERS)
         if recovery is None:
             scene.accuse("no recovery", f"{RECOVERS:g} s after {kind} ({healed.text}): {scene.pool!r}")
@@ -128,6 +140,7 @@ def measure_leftovers(scene: Scene, before: Belongings, at_first: Belongings, re
     result.left = {
         "slots": MAXCONN - result.gave,
         "threads": max(0, after.threads - before.threads),
+        "tasks": after.tasks,
         "descriptors": max(0, after.descriptors - before.descriptors),
         "backends": backends,
     }

@@ -179,6 +179,16 @@ def test_calls_that_end_late(book):
     assert book.rules() == ["call ended late", "call ended late"]
 
 
+@pytest.mark.parametrize(("blocked", "pool", "found"), [(3.0, POOL, []), (0.5, POOL, ["call ended late"]),
+                                                        (3.0, POOL + 1, ["call ended late"])])  # fmt: skip
+def test_a_call_that_a_blocked_loop_kept_from_ending_is_not_late(book, blocked, pool, found):
+    call = book.ask(1, timeout=5.0)
+    book.note(0, "note", "blocked", data=blocked, after=4.0, pool=pool)
+    book.note(1, "ok", "get", call, 1, after=4.0)
+    book.put(1, call)
+    assert book.rules() == found
+
+
 def test_calls_that_never_end(book):
     book.ask(1)
     call = book.get(2, conn=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 from weakref import ref
 
 from psycopg2.extensions import connection
@@ -25,6 +25,7 @@ class Census:
     """Which connections are being opened, are open, and were let go. Its steps are single ones: no lock."""
 
     def __init__(self, connect_timeout: float) -> None:
+        self.is_closed: Callable[[Any], bool] = lambda conn: False  # if no close of ours tells
         self.numbers = itertools.count(1)
         self.connecting: dict[int, float] = {}  # serial number -> since when
         self.sessions: dict[int, Session] = {}  # those that nobody has closed yet
@@ -38,7 +39,8 @@ class Census:
         now = time.monotonic()
         pids = set()
         for serial, session in list(self.sessions.items()):
-            if session.conn() is None:  # dropped without a close, as an interrupt may have it
+            conn = session.conn()
+            if conn is None or self.is_closed(conn):  # dropped without a close, as an interrupt may have it
                 self.sessions.pop(serial, None)
                 self.let_go.setdefault(session.pid, now)
             elif not session.is_overdue:
@@ -51,6 +53,13 @@ class Census:
         overdue = [began for began in list(self.connecting.values()) if now - began >= self._limit]
         late = [session for session in list(self.sessions.values()) if session.is_overdue]
         return len(overdue) + len(late) + sum(now - failed <= seconds for failed in reversed(self.in_vain[-1000:]))
+
+    def note_open(self, conn: Any, began: float) -> None:
+        """A connection is open now, with its serial number and its backend's."""
+        took = time.monotonic() - began
+        self.let_go.pop(conn.pid, None)  # the number of one that is gone, given anew
+        self.sessions[conn.serial] = Session(conn.pid, ref(conn), took >= self._limit)
+        self.opened += 1
 
     def factory(self) -> type[connection]:
         """Return psycopg2's connection class, but known to this census from its first step to its last."""
@@ -65,10 +74,7 @@ class Census:
                 try:
                     super().__init__(*args, **kwargs)
                     self.pid = self.info.backend_pid
-                    took = time.monotonic() - began
-                    census.let_go.pop(self.pid, None)  # the number of one that is gone, given anew
-                    census.sessions[self.serial] = Session(self.pid, ref(self), took >= census._limit)
-                    census.opened += 1
+                    census.note_open(self, began)
                 except BaseException:
                     census.in_vain.append(time.monotonic())
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 
 import pytest
 from unit.checks import adds_up, lease_all
@@ -186,9 +187,12 @@ def test_who_waits_gets_the_slot_of_a_dropped_connection(database, monkeypatch):
 
 
 def test_what_on_connect_leaves_open_is_committed(database):
-    with database.pool(maxconn=1, on_connect=lambda conn: write(conn, "hello")) as pool, pool.connection() as conn:
-        assert notes(conn) == ["hello"]
-        assert pool.stats().discards == {}
+    with database.pool(maxconn=1, on_connect=lambda conn: write(conn, "kept")) as pool:
+        conn = pool.getconn()
+        assert not database.in_transaction(conn)
+        with closing(database.connect()) as other:
+            assert notes(other) == ["kept"]
+        pool.putconn(conn)
 
 
 def test_closeall_closes_what_is_leased(database):
@@ -215,7 +219,7 @@ def test_the_callable_dsn_is_asked(database):
 def test_a_function_that_connects_is_enough(database):
     """Its driver is learned from what it returns."""
     keywords = {"check_same_thread": False} if database.module.__name__ == "sqlite3" else {}
-    pool = ThreadedConnectionPool(1, 1, connect=lambda: database.module.connect(*database.arguments, **keywords))
+    pool = ThreadedConnectionPool(1, 1, connect=lambda: database.connect(**keywords))
     conn = pool.getconn()
     write(conn, "lost")
     pool.putconn(conn)
@@ -254,7 +258,7 @@ def _take_turn(pool, number, queue):
 
 
 def test_transfers_by_many_threads_keep_the_sum(database):
-    with database.connect() as conn:
+    with closing(database.connect()) as conn:
         transfers.create(conn, database.placeholder)
     with database.pool(ThreadedConnectionPool, 0, 3, timeout=30) as pool:
         assert transfers.run(pool, database.placeholder, threads=8) > 0
@@ -263,7 +267,6 @@ def test_transfers_by_many_threads_keep_the_sum(database):
         assert pool.stats().opened <= 3
         with pool.connection() as after:
             assert transfers.total(after) == transfers.ACCOUNTS * transfers.BALANCE
-    conn.close()
 
 
 def test_reset_none_hands_on_an_open_transaction(database):

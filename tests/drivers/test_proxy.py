@@ -64,8 +64,8 @@ def test_a_dropped_proxy_rolls_back_and_gives_back(database, kind):
 
 
 def test_with_is_a_transaction_and_no_close(database, kind):
-    if database.module.__name__ == "psycopg":
-        pytest.skip("psycopg 3's own with closes the connection: see the next test")
+    if database.with_closes:
+        pytest.skip("the driver's own with closes the connection: see the next test")
     with database.pool(kind, maxconn=1) as pool, closing(pool.connect()) as proxy:
         with proxy as inside:
             assert inside is proxy
@@ -124,7 +124,7 @@ def test_invalidate_frees_the_slot(database, kind):
         raw = proxy.raw
         proxy.invalidate()
         with pytest.raises(database.module.Error):
-            raw.cursor()
+            raw.cursor().execute("SELECT 1")
         lease_all(pool)
 
 

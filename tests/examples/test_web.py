@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -28,7 +29,7 @@ REQUESTS, CONNECTIONS = 32, 4
 Answer = tuple[int, Any, Any]  # status, headers, what its JSON says
 
 
-# ---- the two apps, each behind its own kind of server ------------------------------------------------------
+# ---- the apps, each behind its own kind of server ----------------------------------------------------------
 
 
 def load(name: str) -> ModuleType:
@@ -82,28 +83,76 @@ class Flask:
 class FastAPI:
     """The app of web_fastapi, under uvicorn: an event loop, and threads for the routes."""
 
-    needs = ("fastapi", "uvicorn")
+    needs: tuple[str, ...] = ("fastapi", "uvicorn")
+    name, loop = "web_fastapi", "asyncio"
+
+    def pool(self, app: Any) -> Any:
+        return app.state.pool
 
     @contextmanager
     def serve(self, **options: Any) -> Iterator[Site]:
         import uvicorn
 
-        app = load("web_fastapi").create_app(**options)
+        app = load(self.name).create_app(**options)
         # What is left out would be looked for, and might be installed: a loop, a parser, websockets.
-        config = uvicorn.Config(app, loop="asyncio", http="h11", ws="none", lifespan="on", log_config=None)
+        config = uvicorn.Config(app, loop=self.loop, http="h11", ws="none", lifespan="on", log_config=None)
         http = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             serving = Caller(http.run, sockets=[listening])
             eventually(lambda: http.started or serving.ended)
             try:
-                yield Site(app.state.pool, listening.getsockname()[1])
+                yield Site(self.pool(app), listening.getsockname()[1])
             finally:
                 http.should_exit = True
                 serving.result()
         assert app.state.pool.closed, "the end of the lifespan did not close the pool"
 
 
-@pytest.fixture(params=[Flask, FastAPI], ids=["flask", "fastapi"])
+class FromThread:
+    """A pool that lives in the loop of a server, as the test's thread sees it."""
+
+    def __init__(self, pool: Any) -> None:
+        self.maxconn, self.stats = pool.maxconn, pool.stats
+        self._pool, self._loop = pool, pool._loop
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+
+    def getconn(self, **options: Any) -> Any:
+        return self._run(self._pool.getconn(**options))
+
+    def putconn(self, conn: Any) -> None:
+        self._run(self._pool.putconn(conn))
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        conn = self.getconn()
+        try:
+            yield conn
+        finally:
+            self.putconn(conn)
+
+
+class AsyncFastAPI(FastAPI):
+    """The app of web_fastapi_async, whose routes wait in the loop."""
+
+    needs = ("fastapi", "uvicorn", "psycopg")
+    name = "web_fastapi_async"
+
+    def pool(self, app: Any) -> Any:
+        return FromThread(app.state.pool)
+
+
+class AsyncFastAPIOnUvloop(AsyncFastAPI):
+    """The same under uvloop, which uvicorn takes if it is there."""
+
+    needs = ("fastapi", "uvicorn", "psycopg", "uvloop")
+    loop = "uvloop"
+
+
+@pytest.fixture(
+    params=[Flask, FastAPI, AsyncFastAPI, AsyncFastAPIOnUvloop], ids=["flask", "fastapi", "async", "uvloop"]
+)
 def kind(request):
     """Each app."""
     for name in request.param.needs:
@@ -247,7 +296,7 @@ def test_an_exhausted_pool_is_answered_503_with_retry_after(kind, database, time
 
 def after_all_were_killed(site: Site, database: Database) -> list[Answer]:
     """Fill the pool, kill each of its idle connections, and return what the next requests are answered."""
-    database.kill([conn.get_backend_pid() for conn in lease_all(site.pool)])
+    database.kill([conn.info.backend_pid for conn in lease_all(site.pool)])
     callers = [Caller(site.ask, *work(2 * number)) for number in range(REQUESTS)]
     return [caller.result(2 * PATIENCE) for caller in callers]
 
@@ -280,5 +329,6 @@ def test_flasks_pool_is_closed_when_the_interpreter_ends(database):
     assert (ended.stdout, ended.stderr) == ("1 False\n0 True\n", "")
 
 
-def test_both_examples_make_the_same_table():
-    assert table_in("web_fastapi") == table_in("web_flask")
+@pytest.mark.parametrize("name", ["web_fastapi", "web_fastapi_async"])
+def test_all_examples_make_the_same_table(name):
+    assert table_in(name) == table_in("web_flask")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HERE = "127.0.0.1"
 SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
+SIGNED = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"  # without which Python 3.13 trusts nobody
 NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
@@ -47,7 +48,9 @@ class Authority(Certificate):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(folder, name)
         self._folder, self._name = folder, name
-        openssl("req", "-x509", *NEW_KEY, "-keyout", self.key, "-out", self.file, "-subj", f"/CN={name}", "-days", 9)
+        signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # without which Python 3.13 trusts no authority
+        made = ("-keyout", self.key, "-out", self.file, "-subj", f"/CN={name}", "-days", 9)
+        openssl("req", "-x509", *NEW_KEY, *made, *signs)
 
     def issue(self, name: str, common_name: str, days: int = 9) -> Certificate:
         """Return a new certificate; it has expired if *days* is -1."""
@@ -55,7 +58,7 @@ class Authority(Certificate):
         request, extensions = made.file.with_suffix(".csr"), made.file.with_suffix(".ext")
         openssl("req", *NEW_KEY, "-keyout", made.key, "-out", request, "-subj", f"/CN={common_name}")
         kind = "IP" if common_name == HERE else "DNS"
-        extensions.write_text(f"subjectAltName={kind}:{common_name}\n", encoding="ascii")
+        extensions.write_text(f"subjectAltName={kind}:{common_name}\n{SIGNED}", encoding="ascii")
         signed = ("-CA", self.file, "-CAkey", self.key, "-CAcreateserial", "-extfile", extensions)
         openssl("x509", "-req", "-in", request, *signed, "-out", made.file, "-days", days)
         return made

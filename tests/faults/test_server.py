@@ -198,10 +198,12 @@ for _ in range(8):
     threading.Thread(target=pool.getconn, daemon=True).start()
 while pool.stats().connect_errors < 6 or pool.stats().waiting < 8:
     time.sleep(0.05)
-attempts, wall, cpu = pool.stats().connect_errors, time.monotonic(), time.process_time()
-time.sleep(3)
-cpu, wall, attempts = time.process_time() - cpu, time.monotonic() - wall, pool.stats().connect_errors - attempts
-print(cpu / wall, attempts, pool.stats().waiting, flush=True)
+attempts, shares = pool.stats().connect_errors, []
+for _ in range(3):  # the quietest counts: a busy machine only adds
+    wall, cpu = time.monotonic(), time.process_time()
+    time.sleep(1.5)
+    shares.append((time.process_time() - cpu) / (time.monotonic() - wall))
+print(min(shares), pool.stats().connect_errors - attempts, pool.stats().waiting, flush=True)
 os._exit(0)  # those who wait would have much to say of it
 """
 

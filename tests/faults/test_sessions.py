@@ -7,10 +7,13 @@ import threading
 
 import pytest
 from asking import ask, tell
+from drivers.conftest import name_socket_for_kingbase
 from drivers.test_psycopg2 import TRACES
 from pains.sessions import MARGIN, Stopwatch, administrator, answers, order, pid_of
 from servers import import_or_skip
 from unit.threads import Caller, eventually
+
+from dbpool import EndpointPool
 
 IDLE, ACTIVE = 0, 1
 
@@ -265,3 +268,37 @@ def test_pools_of_two_tenants_under_the_same_keys_never_mix(town, make, driver):
         cursor.execute("SELECT DISTINCT application_name, usename FROM pg_stat_activity WHERE application_name <> ''")
         seen = {user for name, user in cursor.fetchall() if name in tenants and user != name}
     assert seen == set()
+
+
+@pytest.mark.fault(31)
+def test_endpoints_of_two_tenants_never_mix_whatever_their_holders_leave_behind(town, make, driver):
+    """Two users are two endpoints; with reset="session" each holder finds a session as if it were new."""
+    tenants = ("baker", "miller")
+    for tenant in tenants:
+        order(town, f"DROP ROLE IF EXISTS {tenant}", f"CREATE ROLE {tenant} SUPERUSER LOGIN")
+    dsns = {
+        tenant: town.dsn.replace("user=postgres", f"user={tenant}") + f" options='-c search_path={tenant}'"
+        for tenant in tenants
+    }
+    if driver.__name__ == "ksycopg2":
+        name_socket_for_kingbase(town.dsn)
+    config = {"reset": "session", "timeout": 60, "detect_deadlock": False}
+    mixed = []
+    with EndpointPool(0, 2, connect=driver, endpoints=dsns, total=2, config=config) as pool:
+
+        def work(number):
+            for turn in range(30):
+                tenant, other = tenants[(number + turn) % 2], tenants[(number + turn + 1) % 2]
+                with pool.connection(tenant) as conn:
+                    if ask(conn, WHO) != f"{tenant} {tenant} {tenant}":
+                        mixed.append(tenant)
+                    tell(conn, f"SET {('ROLE', 'SESSION AUTHORIZATION')[turn % 2]} {other}")
+                    tell(conn, f"SET search_path = {other}")
+
+        for caller in [Caller(work, number) for number in range(4)]:
+            caller.result(60)
+        assert mixed == []
+        assert pool.total.used <= 2
+        for tenant in tenants:
+            with pool.connection(tenant) as conn:
+                assert ask(conn, WHO) == f"{tenant} {tenant} {tenant}"

@@ -36,7 +36,7 @@ class Stingy(Starter):
 def stingy(monkeypatch):
     """Have so many threads refused: `stingy(range(100))`; the process has a housekeeper that was not started yet."""
     keeper = Housekeeper()
-    for module in ("core", "bounded", "upkeep", "abstract", "pool", "proxy", "leaks"):
+    for module in ("core", "bounded", "abstract", "pool", "proxy", "leaks"):
         monkeypatch.setattr(f"dbpool.{module}.housekeeper", keeper)
 
     def refuse(numbers):

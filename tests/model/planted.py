@@ -1,9 +1,10 @@
-"""Planted bugs: a PoolState with one method wrong each. The machines must find every one."""
+"""Planted bugs: a PoolState, or a Limiter, with one method wrong each. The machines must find every one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from dbpool import Limiter
 from dbpool.semaphore import FifoSemaphore
 from dbpool.state import PoolState
 
@@ -85,3 +86,42 @@ class ForgetsAKeyWhenItIsPut(PoolState):
 
 
 BUGS = [bug for bug in list(globals().values()) if isinstance(bug, type) and PoolState in bug.__bases__]
+
+
+class LosesWhatIsBeingOpened(Limiter):
+    """One that is looked for while it is being opened is not in the list of ages any more."""
+
+    def count(self, state: Any) -> None:
+        if self._sizes[state.member] != (state.size(), len(state.closing)):
+            super().count(state)
+
+
+class LetsInWhoComesLater(Limiter):
+    """Whoever asks is let in while there is room."""
+
+    def grants(self, state: Any, since: float) -> bool:
+        return self.limit > self.used
+
+
+class SetsNoGate(Limiter):
+    """Who puts is not made to look."""
+
+    def _set_gates(self) -> None:
+        pass
+
+
+class ThinksOfTheLivingOnly(Limiter):
+    """Nobody looks where one was dropped."""
+
+    def _reap(self) -> None:
+        pass
+
+
+class CountsNoConnects(Limiter):
+    """What is being opened does not count."""
+
+    def grants(self, state: Any, since: float) -> bool:
+        return self.limit + sum(len(each.tickets) for each in self.states()) - self.used > self._older(state, since)
+
+
+LIMITERS = [LosesWhatIsBeingOpened, LetsInWhoComesLater, SetsNoGate, ThinksOfTheLivingOnly, CountsNoConnects]

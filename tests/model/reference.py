@@ -42,8 +42,7 @@ class Reference:
         self.leased: set[int] = set()
         self.keyed: dict[Any, int] = {}
         self.home: dict[int, Any] = {}
-        self.leaser: dict[int, Turn] = {}  # for whom it was leased
-        self.shared: set[int] = set()  # their keys have come to serve others as well
+        self.users: dict[int, list[Turn]] = {}  # for whom it was leased, and whom its key has come to serve as well
         self.closing: set[int] = set()
         self.retired: set[int] = set()  # not to be used again: drained
         self.broken: set[int] = set()
@@ -84,7 +83,7 @@ class Reference:
         if self.closed:
             turn.answer = "PoolClosed"
         elif turn.key in self.keyed:
-            turn.answer = self.share(turn.key)
+            turn.answer = self.share(turn)
         elif self.is_full():
             turn.answer = "TooManyWaiters"
         else:
@@ -97,10 +96,13 @@ class Reference:
         self._stop(turn)
 
     def abandon(self, turn: Turn) -> None:
-        """It leaves, and gives back what was leased for it and for nobody else."""
+        """It leaves, and gives back what nobody else uses by now."""
         self.leave(turn)
-        if self.leaser.get(turn.answer) is turn and turn.answer not in self.shared:
-            self.put(turn.answer)
+        users = self.users.get(turn.answer, [])
+        if turn in users:
+            users.remove(turn)
+            if not users:
+                self.put(turn.answer)
 
     def vanish(self, turn: Turn) -> None:
         """It is gone without a word: so is its connection, unless a key has it."""
@@ -147,8 +149,7 @@ class Reference:
 
     def end_lease(self, number: int) -> None:
         self.leased.discard(number)
-        self.shared.discard(number)
-        self.leaser.pop(number, None)
+        self.users.pop(number, None)
         self.keyed = {key: conn for key, conn in self.keyed.items() if conn != number}
 
     def drain(self) -> None:
@@ -204,7 +205,7 @@ class Reference:
         if self.closed:
             turn.answer = "PoolClosed"
         elif turn.key in self.keyed:
-            turn.answer = self.share(turn.key)
+            turn.answer = self.share(turn)
         else:
             turn.answer = self._take(turn.key)
             if turn.answer is not None:
@@ -222,13 +223,17 @@ class Reference:
         return None
 
     def lease(self, number: int, turn: Turn) -> None:
-        self.leaser[number] = turn
+        self.users[number] = [turn]
         if turn.key is None:
             self.leased.add(number)
         else:
             self.keyed[turn.key] = number
             self.home[number] = turn.key
 
-    def share(self, key: Any) -> int:
-        self.shared.add(self.keyed[key])
-        return self.keyed[key]
+    def leaser(self, number: int) -> Turn | None:
+        return self.users[number][0] if number in self.users else None
+
+    def share(self, turn: Turn) -> int:
+        number = self.keyed[turn.key]
+        self.users[number].append(turn)
+        return number

@@ -1,4 +1,4 @@
-"""SimpleMachine: a real SimpleConnectionPool, used through its public methods, beside the reference."""
+"""SimpleMachine: a real pool of either shell, used through its public methods, beside the reference."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any, Callable
 from fakes import INTRANS, UNKNOWN, FakeConnector, FakeDriver
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from unit.awaiting import AwaitedDriver
 
 from dbpool import SimpleConnectionPool
 
 from .driving import outcome
+from .in_loop import InLoop
 from .reference import Connect, Reference, Turn
 from .state_machine import limits, pick
 
@@ -120,16 +122,21 @@ class SimpleMachine(RuleBasedStateMachine):
     @initialize(limits=limits, config=options)
     def begin(self, limits: tuple[int, int], config: dict[str, Any]) -> None:
         type(self).examples += 1
-        self.driver = FakeDriver()
-        self.driver.keep = False
         self.model = SimpleModel(*limits, config)
         if config.get("start") != "lazy":
             self.model.fill()
-        self.pool = SimpleConnectionPool(*limits, connect=FakeConnector(self.driver.connect), config=config)
+        self.pool = self.make(limits, config)
         self.lazy = config.get("start") == "lazy"
         self.held: list[Any] = []  # without a key
         self.blocks: list[Block] = []
+        self.keepers: set[Turn | None] = set()  # the keyed leases that somebody has who is in no block
         self.depths: dict[Turn, list[Any]] = {}  # of keyed blocks: how deep, and whether the first leased it
+
+    def make(self, limits: tuple[int, int], config: dict[str, Any]) -> Any:
+        """Return a pool, over a driver that keeps no connection alive."""
+        self.driver = FakeDriver()
+        self.driver.keep = False
+        return SimpleConnectionPool(*limits, connect=FakeConnector(self.driver.connect), config=config)
 
     def call(self, expected: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call it; it must raise the error whose name is *expected*, or return what has that number."""
@@ -150,6 +157,8 @@ class SimpleMachine(RuleBasedStateMachine):
         conn = self.call(self.model.get(key), self.pool.getconn, key)
         if key is None and conn is not None:
             self.held.append(conn)
+        elif conn is not None:
+            self.keepers.add(self.model.leaser(conn.number))
 
     def use(self, conn: Any, how: str) -> None:
         if how == "breaks":
@@ -160,7 +169,7 @@ class SimpleMachine(RuleBasedStateMachine):
 
     def put(self, conn: Any, close: bool, **key: Any) -> None:
         """Give it back; a second time it is refused."""
-        leased = conn.number in self.model.leaser
+        leased = conn.number in self.model.users
         refusal = "PoolClosed" if self.model.closed else "PoolError"
         if leased:
             self.model.put_back(conn.number, close)
@@ -210,7 +219,7 @@ class SimpleMachine(RuleBasedStateMachine):
         manager = self.pool.connection(key)
         conn = self.call(self.model.get(key), manager.__enter__)
         if conn is not None:
-            turn = self.model.leaser[conn.number]
+            turn = self.model.leaser(conn.number)
             self.blocks.append(Block(manager, conn, turn, key))
             if key is not None:
                 depth = self.depths.setdefault(turn, [0, False])
@@ -224,18 +233,18 @@ class SimpleMachine(RuleBasedStateMachine):
             return
         block = self.blocks.pop(pick % len(self.blocks))
         conn, number = block.conn, block.conn.number
-        if self.model.leaser.get(number) is block.turn:
+        if self.model.leaser(number) is block.turn:
             self.use(conn, how)
         error = ValueError() if fails else None
         expected = self.ending(block, fails)
         raised = outcome(block.manager.__exit__, error and ValueError, error, None)
         assert raised in expected, f"{raised} is not one of {expected}"
-        assert raised or number in self.model.leaser or conn.closed or conn.status != INTRANS
+        assert raised or number in self.model.users or conn.closed or conn.status != INTRANS
 
     def ending(self, block: Block, fails: bool) -> list[Any]:
         """Put the connection back in the model if the block does; return what may be raised, or None."""
         number = block.conn.number
-        if self.model.leaser.get(number) is not block.turn:
+        if self.model.leaser(number) is not block.turn:
             return [None] if fails else ["PoolError", "PoolClosed", "OperationalError"]
         commits = not fails
         if block.key is not None:
@@ -247,9 +256,13 @@ class SimpleMachine(RuleBasedStateMachine):
             commits = not any(depth[2:])
             del self.depths[block.turn]
         raises = commits and number in self.model.broken and (block.key is not None or block.conn.status)
-        if block.key is None or depth[1]:
+        if block.key is None or self.puts(block.turn, depth):
             self.model.put_back(number, False)
         return ["OperationalError"] if raises else [None]
+
+    def puts(self, turn: Turn, depth: list[Any]) -> bool:
+        """Does the last block under a key put the connection? If the first one leased it."""
+        return bool(depth[1])
 
     # ---- changing the pool ------------------------------------------------------------------------------------------
 
@@ -302,3 +315,28 @@ class SimpleMachine(RuleBasedStateMachine):
                 assert not self.model.size()
             self.close("close")
             assert self.pool.stats().size == 0
+        self.end()
+
+    def end(self) -> None:
+        """Nothing is left of a SimpleConnectionPool."""
+
+
+class AwaitedMachine(SimpleMachine):
+    """The same, over an AsyncConnectionPool whose callers do not wait for a return."""
+
+    examples = steps = 0
+    driver: Any
+
+    def make(self, limits: tuple[int, int], config: dict[str, Any]) -> Any:
+        self.driver = AwaitedDriver()
+        self.driver.keep = False
+        config = {**config, "timeout": 0, "background": False}
+        return InLoop(*limits, connect=self.driver, config=config)
+
+    def puts(self, turn: Turn, depth: list[Any]) -> bool:
+        """If nobody else has it: other tasks may use the key."""
+        return turn not in self.keepers
+
+    def end(self) -> None:
+        if self.pool is not None:
+            self.pool.leave() if sys.exc_info()[0] is not None else self.pool.end()

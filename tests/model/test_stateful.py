@@ -13,9 +13,20 @@ from hypothesis.stateful import run_state_machine_as_test
 
 import dbpool.core
 
-from .planted import BUGS, ForgetsAKeyWhenItIsPut, FreesTheSlotBeforeTheClose, LosesTheSlotOfAFailedConnect
-from .simple_machine import SimpleMachine
+from .planted import (
+    BUGS,
+    LIMITERS,
+    ForgetsAKeyWhenItIsPut,
+    FreesTheSlotBeforeTheClose,
+    LosesTheSlotOfAFailedConnect,
+    OpensTheGateBesideTheQueue,
+    ServesTheDeparted,
+    ServesTheLastFirst,
+)
+from .simple_machine import AwaitedMachine, SimpleMachine
 from .state_machine import StateMachine
+from .task_machine import TaskMachine
+from .total_machine import TotalMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +53,7 @@ def _many_are_dropped(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.mark.timeout(600)  # a failure is made smaller first
-@pytest.mark.parametrize("machine", [StateMachine, SimpleMachine])
+@pytest.mark.parametrize("machine", [StateMachine, SimpleMachine, AwaitedMachine, TaskMachine, TotalMachine])
 def test_the_pool_does_what_the_reference_says(machine: Any) -> None:
     run_state_machine_as_test(machine, settings=PROFILE)
     print(f"\n{machine.__name__}: {machine.examples} examples, {machine.steps} steps")
@@ -62,8 +73,22 @@ def test_a_bug_in_the_state_is_found(bug: Any) -> None:
     print(f"\n{bug.__name__}: {fails(machine)}")
 
 
+@pytest.mark.parametrize("machine", [SimpleMachine, AwaitedMachine])
 @pytest.mark.parametrize("bug", [ForgetsAKeyWhenItIsPut, FreesTheSlotBeforeTheClose, LosesTheSlotOfAFailedConnect])
-def test_a_bug_is_found_through_the_public_methods(bug: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_found_through_the_public_methods(machine: Any, bug: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dbpool.core, "PoolState", bug)
-    machine = type("Planted", (SimpleMachine,), {"examples": 0, "steps": 0})
+    machine = type("Planted", (machine,), {"examples": 0, "steps": 0})
+    print(f"\n{bug.__name__}: {fails(machine)}")
+
+
+@pytest.mark.parametrize("bug", [ServesTheLastFirst, ServesTheDeparted, OpensTheGateBesideTheQueue])
+def test_a_bug_is_found_by_tasks_that_wait(bug: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dbpool.core, "PoolState", bug)
+    machine = type("Planted", (TaskMachine,), {"examples": 0, "steps": 0})
+    print(f"\n{bug.__name__}: {fails(machine)}")
+
+
+@pytest.mark.parametrize("bug", LIMITERS)
+def test_a_bug_in_the_limiter_is_found(bug: Any) -> None:
+    machine = type("Planted", (TotalMachine,), {"limiter_class": bug, "examples": 0, "steps": 0})
     print(f"\n{bug.__name__}: {fails(machine)}")

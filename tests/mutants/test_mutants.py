@@ -114,7 +114,7 @@ shop, stage = Workshop(Path({str(workshop.home)!r}), Path({str(tmp_path / "other
 seconds = {{stage: shop.measure(stage)}}
 for text in ("n + 2", "n + 1 if n else 0", "1 + n", "n +"):
     mutant = Mutant("dbpool/__init__.py", "count", "", "", 1, 2, f"def count(n):\\n    return {{text}}\\n")
-    fate = shop.try_out(mutant, [Stage("unit", ("tests",), 2.0)], {{Stage("unit", ("tests",), 2.0): 0.1}})
+    fate = shop.try_out(mutant, [Stage("unit", ("tests",), 6.0)], {{Stage("unit", ("tests",), 6.0): 0.1}})
     print(fate.stage or "survived", fate.test)
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=100)

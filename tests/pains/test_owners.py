@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import sys
@@ -15,9 +16,16 @@ from servers import import_or_skip
 from unit.checks import lease_all
 from unit.threads import Caller, eventually
 
-from dbpool import PersistentConnectionPool, PoolClosed, PoolError, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import (
+    AsyncConnectionPool,
+    PersistentConnectionPool,
+    PoolClosed,
+    PoolError,
+    SimpleConnectionPool,
+    ThreadedConnectionPool,
+)
 
-from .sessions import answers, backends, lease, pid_of, put_all
+from .sessions import MARGIN, Stopwatch, answers, backends, lease, pid_of, put_all
 
 psycopg2 = import_or_skip("psycopg2")
 KEYED = [SimpleConnectionPool, ThreadedConnectionPool]
@@ -79,12 +87,7 @@ def _interrupt_once_it_waits(pool):
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
-@pytest.mark.xfail(strict=True, raises=ImportError, reason="brought by the issue on asyncio")
 def test_pain_08_ten_thousand_cancelled_tasks_cost_no_slot(town):
-    import asyncio
-
-    from dbpool import AsyncConnectionPool
-
     psycopg = import_or_skip("psycopg")
 
     async def use(pool):
@@ -98,11 +101,13 @@ def test_pain_08_ten_thousand_cancelled_tasks_cost_no_slot(town):
                 task = asyncio.ensure_future(use(pool))
                 for _ in range(chance.randrange(20)):
                     await asyncio.sleep(0)
-                task.cancel()
+                delivered = task.cancel()
                 await asyncio.wait([task])
+                assert task.cancelled() == delivered
             conns = [await pool.getconn(timeout=5) for _ in range(2)]
-            with pytest.raises(asyncio.TimeoutError):
+            with Stopwatch() as watch, pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(pool.getconn(timeout=None), 1)
+            assert 0.95 < watch.seconds < 1.05 + MARGIN
             for conn in conns:
                 await pool.putconn(conn)
 

@@ -21,6 +21,7 @@ import dbpool.semaphore
 import dbpool.shell
 import dbpool.state
 import dbpool.upkeep
+import dbpool.views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ MODULES = (
     dbpool.lease,
     dbpool.shell,
     dbpool.upkeep,
+    dbpool.views,
     dbpool.returning,
     dbpool.connecting,
     dbpool.core,

@@ -24,15 +24,6 @@ from .threads import Caller
 NAN = float("nan")
 
 
-@pytest.fixture(
-    params=[AbstractConnectionPool, SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool],
-    ids=["Abstract", "Simple", "Threaded", "Persistent"],
-)
-def any_kind(request):
-    """Each class."""
-    return request.param
-
-
 # ---- the constructor ---------------------------------------------------------------------------------------
 
 SIZES = [

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from fakes import FakeConnection, FakeConnector, OperationalError, Recorder
 
-from dbpool import PoolExhausted, PoolTimeout, ThreadedConnectionPool
+from dbpool import PoolExhausted, PoolTimeout
 
 from .checks import adds_up, lease_all
 from .threads import Caller, eventually
@@ -19,6 +19,11 @@ def pauses(monkeypatch):
     """The pauses between attempts, which take no time here."""
     pauses: list[float] = []
     monkeypatch.setattr("dbpool.opening.time", SimpleNamespace(sleep=pauses.append))
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr("dbpool.aio.opening.asyncio", SimpleNamespace(sleep=sleep))
     return pauses
 
 
@@ -116,7 +121,7 @@ def test_connect_timeout_is_noticed_without_a_heartbeat(make, driver, monkeypatc
     driver.gate.set()
 
 
-def test_a_connection_that_comes_too_late_is_not_counted(driver, clock):
+def test_a_connection_that_comes_too_late_is_not_counted(driver, clock, waiting_kind):
     driver.keep, late = False, []
 
     def connect() -> FakeConnection:
@@ -125,7 +130,7 @@ def test_a_connection_that_comes_too_late_is_not_counted(driver, clock):
         return conn
 
     options = {"timeout": 60, "connect_timeout": 5}
-    pool = ThreadedConnectionPool(0, 1, connect=FakeConnector(connect), config=options)
+    pool = waiting_kind(0, 1, connect=FakeConnector(connect), config=options)
     driver.gate.clear()
     caller = Caller(pool.getconn)
     eventually(lambda: driver.calls == 1)
@@ -208,16 +213,16 @@ def test_no_connect_timeout_leaves_none_behind(make, driver, clock):
     assert pool.stats().aborted == 0
 
 
-def test_a_connect_that_hangs_fails_an_eager_constructor_in_time(driver):
+def test_a_connect_that_hangs_fails_an_eager_constructor_in_time(driver, waiting_kind):
     driver.gate.clear()
     with pytest.raises(PoolTimeout, match="connect_timeout"):
-        ThreadedConnectionPool(1, 1, connect=FakeConnector(driver.connect), config={"connect_timeout": 0.02})
+        waiting_kind(1, 1, connect=FakeConnector(driver.connect), config={"connect_timeout": 0.02})
     driver.gate.set()
     eventually(lambda: driver.made and driver.open == [])
 
 
 def test_resize_does_not_wait_for_a_connect_that_hangs(make, driver):
-    pool = make(ThreadedConnectionPool, 0, 4)
+    pool = make(maxconn=4)
     driver.gate.clear()
     Caller(pool.resize, 2, 4).result()
     eventually(lambda: driver.calls == 2)

@@ -9,7 +9,7 @@ from weakref import ref
 import pytest
 from fakes import FakeConnection, FakeConnector, OperationalError
 
-from dbpool import PersistentConnectionPool, PoolListener, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import PoolListener, PoolTimeout, SimpleConnectionPool
 
 from . import dbapi
 from .checks import lease_all
@@ -40,14 +40,14 @@ def test_no_more_connect_than_there_are_slots(make, driver):
     assert driver.calls == 2
 
 
-def test_max_connecting_limits_how_many_connect_at_a_time(driver):
+def test_max_connecting_limits_how_many_connect_at_a_time(driver, waiting_kind):
     peak = Peak()
 
     def connect() -> FakeConnection:
         with peak:
             return driver.connect()
 
-    pool = ThreadedConnectionPool(0, 8, connect=FakeConnector(connect), config={"max_connecting": 2})
+    pool = waiting_kind(0, 8, connect=FakeConnector(connect), config={"max_connecting": 2})
     driver.gate.clear()
     callers = [Caller(pool.getconn) for _ in range(8)]
     eventually(lambda: pool.stats().waiting == 8 and driver.calls == 2)
@@ -62,7 +62,7 @@ def test_max_connecting_limits_how_many_connect_at_a_time(driver):
 
 
 @pytest.mark.parametrize(("options", "at_a_time"), [({}, 4), ({"max_connecting": 2}, 2), ({"max_connecting": 1}, 1)])
-def test_the_constructor_opens_minconn_in_parallel(driver, options, at_a_time):
+def test_the_constructor_opens_minconn_in_parallel(driver, options, at_a_time, waiting_kind):
     peak = Peak()
 
     def connect() -> FakeConnection:
@@ -70,20 +70,19 @@ def test_the_constructor_opens_minconn_in_parallel(driver, options, at_a_time):
             eventually(lambda: peak.most >= at_a_time)
             return driver.connect()
 
-    pool = ThreadedConnectionPool(4, 4, connect=FakeConnector(connect), config=options)
+    pool = waiting_kind(4, 4, connect=FakeConnector(connect), config=options)
     assert (pool.stats().idle, peak.most) == (4, at_a_time)
     pool.close()
 
 
-@pytest.mark.parametrize("pool_kind", [ThreadedConnectionPool, PersistentConnectionPool, SimpleConnectionPool])
-def test_one_that_fails_fails_the_constructor_and_the_others_are_closed(driver, pool_kind):
+def test_one_that_fails_fails_the_constructor_and_the_others_are_closed(driver, any_kind):
     driver.fail_on = {2}
     with pytest.raises(OperationalError, match="connect 2 refused"):
-        pool_kind(3, 5, connect=FakeConnector(driver.connect))
+        any_kind(3, 5, connect=FakeConnector(driver.connect))
     eventually(lambda: driver.open == [])
 
 
-def test_one_that_comes_after_the_constructor_has_failed_is_closed(driver):
+def test_one_that_comes_after_the_constructor_has_failed_is_closed(driver, waiting_kind):
     slow = threading.Event()
 
     def connect() -> FakeConnection:
@@ -94,7 +93,7 @@ def test_one_that_comes_after_the_constructor_has_failed_is_closed(driver):
 
     driver.fail_on = {2}
     with pytest.raises(OperationalError):
-        ThreadedConnectionPool(2, 2, connect=FakeConnector(connect))
+        waiting_kind(2, 2, connect=FakeConnector(connect))
     slow.set()
     eventually(lambda: driver.made and driver.open == [])
 
@@ -142,6 +141,7 @@ def test_a_caller_that_gives_up_leaves_its_connect_to_the_next(make, driver, clo
     assert driver.calls == 1
 
 
+@pytest.mark.synchronous
 def test_who_is_served_before_its_connect_began_gives_the_slot_back(make, driver, monkeypatch):
     pool = make(maxconn=2)
     held = pool.getconn()
@@ -152,6 +152,7 @@ def test_who_is_served_before_its_connect_began_gives_the_slot_back(make, driver
     assert pool.getconn(timeout=5).number == 2
 
 
+@pytest.mark.synchronous
 def test_a_connect_that_is_no_longer_wanted_before_it_began_is_not_made(make, driver, monkeypatch):
     """Its slot was taken back, and may be another's: the server would see one more than maxconn."""
     pool = make(maxconn=2, background=False)
@@ -210,6 +211,7 @@ def test_a_connect_that_is_interrupted_loses_no_slot(make, driver):
     assert pool.stats().size == 0
 
 
+@pytest.mark.synchronous
 def test_an_interrupted_connect_leaves_nothing_for_the_garbage_collector(kind):
     """Its error kept the frames that it went through, one of them the waiter, and the waiter the error."""
 
@@ -231,7 +233,7 @@ def test_an_interrupted_connect_leaves_nothing_for_the_garbage_collector(kind):
         gc.enable()
 
 
-def test_a_helper_thread_that_is_told_to_exit_passes_it_on_and_loses_no_slot(driver):
+def test_a_helper_thread_that_is_told_to_exit_passes_it_on_and_loses_no_slot(driver, waiting_kind):
     answers = [SystemExit]
 
     def connect() -> FakeConnection:
@@ -239,7 +241,7 @@ def test_a_helper_thread_that_is_told_to_exit_passes_it_on_and_loses_no_slot(dri
             raise answers.pop()
         return driver.connect()
 
-    pool = ThreadedConnectionPool(0, 1, connect=FakeConnector(connect))
+    pool = waiting_kind(0, 1, connect=FakeConnector(connect))
     with pytest.raises(SystemExit):
         pool.getconn()
     lease_all(pool)
@@ -315,9 +317,9 @@ def test_a_callable_dsn_that_fails_is_a_failed_connect(kind):
     assert pool.stats().size == 0
 
 
-@pytest.mark.parametrize("pool_kind", [SimpleConnectionPool, ThreadedConnectionPool, PersistentConnectionPool])
-def test_the_connect_of_a_subclass_is_honoured(driver, pool_kind):
-    class Pool(pool_kind):
+@pytest.mark.synchronous
+def test_the_connect_of_a_subclass_is_honoured(driver, any_kind):
+    class Pool(any_kind):
         def _connect(self, key=None):
             conn = super()._connect(key)
             conn.color = "painted"

@@ -216,6 +216,20 @@ def test_a_connection_that_is_anothers_by_the_end_of_the_block_is_left_alone(mak
     lease_all(pool)
 
 
+def test_the_error_of_a_block_is_told_though_the_pool_is_closed_as_it_rolls_back(make):
+    pool = make(maxconn=1)
+
+    def fail():
+        with pool.connection() as conn:
+            conn.execute()
+            conn.rollback = pool.closeall
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert pool.closed
+
+
 def test_a_connection_closed_inside_its_block_by_the_pool_is_said_so(make, kind, key):
     pool = make(kind, maxconn=1)
     with pytest.raises(PoolError), pool.connection(key):
@@ -230,6 +244,7 @@ def test_a_connection_discarded_inside_its_block_is_said_so(make, kind, key):
     lease_all(pool)
 
 
+@pytest.mark.synchronous
 def test_a_pool_that_is_closed_while_a_block_is_entered_raises_a_pool_error(driver, kind, key):
     class Closer(PoolListener):
         def acquired(self, pool, conn):
@@ -259,7 +274,7 @@ def test_a_block_hands_over_to_who_waits(make):
 
 
 def test_two_threads_that_share_a_key_share_its_block(make):
-    pool = make(ThreadedConnectionPool, maxconn=2)
+    pool = make(maxconn=2)
     inside, go = [], []
 
     def work():
@@ -268,6 +283,7 @@ def test_two_threads_that_share_a_key_share_its_block(make):
             eventually(lambda: go)
 
     with pool.connection("a") as conn:
+        conn.execute()
         caller = Caller(work)
         eventually(lambda: inside)
     assert inside == [conn]
@@ -275,6 +291,39 @@ def test_two_threads_that_share_a_key_share_its_block(make):
     go.append(True)
     caller.result()
     assert (conn.commits, pool.stats().used) == (1, 0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_comes_under_a_key_while_a_block_on_it_ends_has_a_connection_of_its_own(driver, waiting_kind, fails):
+    """Else it would go on using what is put back, and leased to another."""
+    ending, go = [], []
+
+    class Slow(FakeConnector):
+        def commit(self, conn):
+            self.hold(conn)
+            super().commit(conn)
+
+        def rollback(self, conn):
+            self.hold(conn)
+            super().rollback(conn)
+
+        def hold(self, conn):
+            if not ending:
+                ending.append(conn)
+                eventually(lambda: go)
+
+    pool = waiting_kind(0, 3, connect=Slow(driver.connect), config={"detect_deadlock": False})
+    first = Caller(run_block, pool, "a", FakeConnection.execute, error=ZeroDivisionError() if fails else None)
+    eventually(lambda: ending)
+    with pool.connection("a") as second:
+        go.append(True)
+        eventually(lambda: first.ended)
+        third = pool.getconn()
+        assert second is not third
+        assert second is not ending[0]
+    pool.putconn(third)
+    assert pool.stats().used == 0
+    pool.close()
 
 
 # ---- a thread's own ----------------------------------------------------------------------------------------
@@ -311,6 +360,7 @@ def test_another_threads_block_has_its_own_connection(make):
         assert Caller(work).result() != conn.number
 
 
+@pytest.mark.synchronous
 def test_a_block_on_a_key_whose_lease_ends_just_before_it_gives_back_its_own(make):
     pool = make(maxconn=1)
     conn, real = pool.getconn("a"), pool._obtain
@@ -326,6 +376,7 @@ def test_a_block_on_a_key_whose_lease_ends_just_before_it_gives_back_its_own(mak
     assert (pool.stats().idle, pool.stats().used) == (1, 0)
 
 
+@pytest.mark.synchronous
 def test_a_block_on_a_key_whose_lease_ends_just_after_begins_another(make):
     pool = make(maxconn=1)
     conn, real = pool.getconn("a"), pool._obtain
@@ -399,6 +450,7 @@ def test_who_asks_for_the_key_while_its_last_block_ends_does_not_join_it(make, d
     lease_all(pool)
 
 
+@pytest.mark.synchronous  # a step of the pool's for threads
 def test_a_block_within_anothers_lease_does_not_put_it_when_that_one_joins_while_it_ends(make):
     """Who begins the lease may join it last: after a block that came later and ends already."""
     pool = make(minconn=1)

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 from servers import import_or_skip
 
-from dbpool import Connector, SimpleConnectionPool
+from dbpool import AsyncConnector, AsyncTcpConnector, Connector, SimpleConnectionPool
 from dbpool.connectors.base import DbapiConnector, find
 from dbpool.connectors.libpq import Psycopg3Connector
+from dbpool.connectors.sqlite import SqliteConnector
 
 
 class Conn:
@@ -47,6 +48,60 @@ def test_nothing_is_known_of_a_strangers_errors_and_state():
     assert connector.refusal(ValueError()) is None
     assert connector.fileno(Conn()) is None
     assert type(find(object())) is Connector
+
+
+def test_only_a_connector_that_commits_something_has_transactions():
+    class Committing(Connector):
+        def commit(self, conn):
+            conn.commit()
+
+    class AsyncCommitting(AsyncConnector):
+        async def commit(self, conn):
+            await conn.commit()
+
+    kinds = (Connector, AsyncConnector, DbapiConnector, SqliteConnector, Committing, AsyncCommitting)
+    assert [kind().has_transactions() for kind in kinds] == [False, False, True, True, True, True]
+
+
+@pytest.mark.synchronous
+def test_a_block_on_what_has_no_transactions_does_not_ask_for_one(kind):
+    class Deaf(Connector):
+        asked = 0
+
+        def dirty(self, conn):
+            self.asked += 1
+            return False
+
+    connector = Deaf(Conn, close=lambda conn: None)
+    pool = kind(0, 1, connect=connector)
+    for _ in range(3):
+        with pool.connection():
+            pass
+    assert connector.asked == 3  # by the puts
+    pool.close()
+
+
+def test_an_error_that_spoils_a_connection_has_it_closed(kind):
+    class Fragile(Connector):
+        def is_spoilt(self, conn, error):
+            return isinstance(error, KeyError)
+
+    pool = kind(0, 1, connect=Fragile(Conn, close=lambda conn: None))
+    for error in (ValueError, KeyError, ValueError):
+        with pytest.raises(error), pool.connection():
+            raise error
+    assert (pool.stats().opened, pool.stats().discards) == (2, {"interrupted": 1})
+    pool.close()
+
+
+@pytest.mark.synchronous
+@pytest.mark.parametrize("which", ["a connector", "a function"])
+def test_pools_for_threads_refuse_what_is_to_be_awaited(any_kind, which):
+    async def connect():
+        raise AssertionError
+
+    with pytest.raises(TypeError, match=r"^connect is asynchronous, which takes an AsyncConnectionPool, not a \w+Pool"):
+        any_kind(1, 1, connect=AsyncTcpConnector("127.0.0.1", 7) if which == "a connector" else connect)
 
 
 @pytest.mark.parametrize("name", ["connect", "close", "reset", "ping"])

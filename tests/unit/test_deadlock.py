@@ -10,9 +10,11 @@ import threading
 
 import pytest
 
-from dbpool import PoolDeadlock, PoolExhausted, PoolTimeout, ThreadedConnectionPool
+from dbpool import Limiter, PoolDeadlock, PoolExhausted, PoolTimeout, ThreadedConnectionPool
 
 from .threads import Caller, eventually
+
+pytestmark = pytest.mark.synchronous
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +191,55 @@ for thread in threads:
 assert ended == [None] * 3, ended
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=50)
+
+
+# ---- for a limit over several pools ------------------------------------------------------------------------------
+
+
+def test_a_thread_that_exhausts_a_limiter_is_told_at_once(make):
+    """Whichever of the pools it asks: also one that has no connection of its own."""
+    limiter = Limiter(2)
+    pools = [make(maxconn=2, timeout=60, detect_deadlock=True, limiter=limiter) for _ in range(3)]
+    conns = [pools[0].getconn(), pools[1].getconn()]
+    for pool in pools:
+        with pytest.raises(PoolDeadlock, match="2 of 2 under its limiter"):
+            pool.getconn()
+    pools[0].putconn(conns[0])
+    conn = pools[2].getconn()
+    pools[2].putconn(conn)
+    pools[1].putconn(conns[1])
+
+
+def test_a_thread_that_exhausts_a_pool_of_which_the_limiter_has_room_is_told_at_once(make):
+    pool = make(maxconn=1, timeout=60, detect_deadlock=True, limiter=Limiter(5))
+    conn = pool.getconn()
+    with pytest.raises(PoolDeadlock, match="1 of 5 under its limiter"):
+        pool.getconn()
+    pool.putconn(conn)
+
+
+def test_threads_that_wait_in_several_pools_for_its_limit_are_told(make):
+    limiter = Limiter(2)
+    pools = [make(maxconn=2, timeout=60, detect_deadlock=True, limiter=limiter) for _ in range(2)]
+    held, go = [pool.getconn() for pool in pools], threading.Event()
+    first = Caller(lambda: (go.wait(60), pools[0].getconn()))
+    go.set()
+    eventually(lambda: pools[0].stats().waiting)
+    with pytest.raises(PoolDeadlock):
+        pools[1].getconn()
+    pools[0].putconn(held[0])
+    conn = first.result()[1]
+    pools[0].putconn(conn)
+    pools[1].putconn(held[1])
+
+
+def test_what_another_pool_of_the_limiter_has_under_way_may_come(make, driver):
+    limiter = Limiter(1)
+    first, second = (make(maxconn=1, timeout=60, detect_deadlock=True, limiter=limiter) for _ in range(2))
+    driver.gate.clear()
+    opening = Caller(first.getconn, timeout=0.05)
+    eventually(lambda: first.stats().connecting)
+    with pytest.raises(PoolTimeout):
+        opening.result()
+    threading.Timer(0.1, driver.gate.set).start()
+    second.putconn(second.getconn())

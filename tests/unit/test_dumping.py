@@ -17,6 +17,8 @@ from dbpool.dumping import _unlocked
 
 from .threads import Caller, eventually
 
+pytestmark = pytest.mark.synchronous
+
 
 @pytest.fixture(autouse=True)
 def _pools_of_this_test_alone(monkeypatch):

@@ -23,7 +23,6 @@ from dbpool import (
     PoolError,
     PoolExhausted,
     PoolTimeout,
-    ThreadedConnectionPool,
     TooManyWaiters,
     errors,
 )
@@ -210,25 +209,25 @@ def module(request, monkeypatch):
     return made
 
 
-def test_a_pool_over_a_module_knows_its_error_before_it_connects(module):
-    pool = ThreadedConnectionPool(0, 1, connect=module)
+def test_a_pool_over_a_module_knows_its_error_before_it_connects(module, waiting_kind):
+    pool = waiting_kind(0, 1, connect=module)
     pool.closeall()
     with pytest.raises(module.Error):
         pool.getconn()
 
 
-def test_a_pool_over_a_function_of_a_module_knows_its_error_before_it_connects(module):
-    pool = ThreadedConnectionPool(0, 1, connect=module.connect)
+def test_a_pool_over_a_function_of_a_module_knows_its_error_before_it_connects(module, waiting_kind):
+    pool = waiting_kind(0, 1, connect=module.connect)
     pool.closeall()
     with pytest.raises(module.Error):
         pool.getconn()
 
 
-def test_a_pool_over_any_function_learns_the_error_from_what_connect_raises(module):
+def test_a_pool_over_any_function_learns_the_error_from_what_connect_raises(module, waiting_kind):
     def connect():
         return module.connect("refuse")
 
-    pool = ThreadedConnectionPool(0, 1, connect=connect)
+    pool = waiting_kind(0, 1, connect=connect)
     with pytest.raises(module.DatabaseError):
         pool.getconn()
     pool.closeall()
@@ -236,11 +235,11 @@ def test_a_pool_over_any_function_learns_the_error_from_what_connect_raises(modu
         pool.getconn()
 
 
-def test_a_pool_over_any_function_learns_the_error_from_what_connect_returns(module):
+def test_a_pool_over_any_function_learns_the_error_from_what_connect_returns(module, waiting_kind):
     def connect():
         return module.Connection()
 
-    pool = ThreadedConnectionPool(1, 1, connect=connect)
+    pool = waiting_kind(1, 1, connect=connect)
     pool.closeall()
     with pytest.raises(module.Error):
         pool.getconn()

@@ -55,7 +55,7 @@ def idle(pool, number):
 
 
 def test_lifetimes_are_spread(make, alone):
-    pool = make(ThreadedConnectionPool, 100, 100, max_lifetime=1000.0, lifetime_jitter=0.1)
+    pool = make(minconn=100, maxconn=100, max_lifetime=1000.0, lifetime_jitter=0.1)
     now = uptime()
     left = [entry.use_by - now for entry in pool._entries.values()]
     assert 899.0 <= min(left) <= max(left) <= 1000.0
@@ -199,6 +199,7 @@ def test_what_cannot_be_opened_is_left_for_the_next_time(make, kind, driver, alo
     eventually(lambda: pool.check().idle == 2)
 
 
+@pytest.mark.synchronous
 def test_the_old_ones_are_replaced_one_after_the_other(make, kind, driver, clock, alone):
     """Never are more than one of minconn missing."""
     pool, connect, open_then = make(kind, 8, 10, lifetime_jitter=0), driver.connect, []

@@ -15,24 +15,30 @@ import dbpool
 
 HOME = Path(dbpool.__file__).parent
 FLOORS = (
-    {"clock", "frozen", "logs", "fork", "masking", "hidden"},
+    {"clock", "frozen", "fork", "masking", "hidden", "escaping"},
+    {"logs", "tally", "storms"},
     {"errors", "entry", "listener", "watch", "standing", "limiter"},
     {"config", "semaphore", "connectors", "housekeeper"},
-    {"registry", "bounded"},
-    {"health", "opening"},
+    {"registry", "bounded", "advice"},
+    {"health", "opening", "connectors.aio", "connectors.peers", "connectors.sockets", "connectors.aio_sockets"},
     {"state"},
     {"stats", "holders"},
-    {"leaks", "dumping"},
+    {"leaks", "dumping", "history", "verdict"},
     {"core"},
-    {"connecting", "returning"},
+    {"connecting", "returning", "views"},
     {"upkeep"},
     {"shell", "lease", "proxy"},
     {"abstract"},
     {"pool"},
+    {"directory"},
+    {"endpoints"},
+    {"aio"},
     {"twins", "shim", "contrib"},
     {"psycopg2", "ksycopg2"},
     {"__init__"},
-    {"demo", "runner"},
+    {"runner", "metrics", "check"},
+    {"monitor"},
+    {"demo", "top"},
     {"cli"},
     {"__main__"},
 )
@@ -41,13 +47,16 @@ PURE = {
     "errors": {"__future__", "typing", "sys", "importlib", "copy"},
     "entry": {"__future__", "typing", "enum", "weakref", "collections"},
     "config": {"__future__", "typing", "os", "collections"},
+    "advice": {"__future__", "typing", "collections", "math"},
     "semaphore": {"__future__", "typing", "weakref", "collections"},
+    "tally": {"__future__", "typing", "bisect", "collections"},
+    "verdict": {"__future__", "typing"},
     "registry": {"__future__", "typing", "collections"},
     "health": {"__future__", "typing"},
     "state": {"__future__", "typing"},
     "stats": {"__future__", "typing"},
 }
-DRIVERS = {"psycopg2", "ksycopg2", "psycopg", "sqlite3", "_sqlite3", "MySQLdb", "asyncpg", "aiosqlite"}
+DRIVERS = {"psycopg2", "ksycopg2", "psycopg", "sqlite3", "_sqlite3", "MySQLdb", "pymysql", "asyncpg", "aiosqlite"}
 
 
 def modules() -> dict[str, str]:
@@ -82,9 +91,9 @@ def own(imported: str) -> str | None:
 
 
 def floor(module: str) -> int:
-    """Return the floor that *module* stands on."""
-    top = module.split(".", maxsplit=1)[0]
-    found = [number for number, floor in enumerate(FLOORS) if top in floor]
+    """Return the floor that *module* stands on: its own, or that of its folder."""
+    names = (module, module.split(".", maxsplit=1)[0])
+    found = [number for name in names for number, floor in enumerate(FLOORS) if name in floor]
     assert found, f"{module} stands on no floor: name one in FLOORS"
     return found[0]
 

@@ -8,6 +8,8 @@ import pytest
 
 from dbpool import PoolError, fork
 
+pytestmark = pytest.mark.synchronous
+
 
 @pytest.fixture(autouse=True)
 def _kept_for_this_test(monkeypatch):

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from fakes import OperationalError
 
-from dbpool import Connector, PoolClosed, PoolExhausted, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import Connector, PoolClosed, PoolExhausted, ThreadedConnectionPool
 
 from .checks import adds_up, lease_all
 from .sockets import Line, LineConnector
@@ -186,6 +186,7 @@ def test_who_was_given_a_dead_one_is_still_before_all_who_came_later(make, clock
     assert served == [0, 1, 2]
 
 
+@pytest.mark.synchronous
 @pytest.mark.parametrize("when", ["before the look", "during it"])
 def test_a_pool_that_is_closed_at_the_look_hands_out_nothing_that_is_open(make, clock, when):
     pool = make(maxconn=1, ping_after=60.0)
@@ -210,7 +211,6 @@ def line_pool(connector, kind=ThreadedConnectionPool, **options):
     return kind(0, 1, connect=connector, config={"detect_deadlock": False, "background": False, **options})
 
 
-@pytest.mark.parametrize("kind", [SimpleConnectionPool, ThreadedConnectionPool])
 def test_one_that_the_server_has_closed_is_replaced(connector, kind):
     with line_pool(connector, kind, check_after=0) as pool:
         conn = idle(pool)
@@ -338,7 +338,7 @@ def test_ping_interval_leaves_leased_ones_alone(make, clock):
 
 
 def test_a_dead_one_that_is_pinged_in_the_background_is_closed_and_replaced(make, clock, driver):
-    pool = make(ThreadedConnectionPool, 2, 2, ping_interval=60.0)
+    pool = make(minconn=2, maxconn=2, ping_interval=60.0)
     dead = driver.made[0]
     dead.mute = True
     clock.leap(61.0)
@@ -349,7 +349,7 @@ def test_a_dead_one_that_is_pinged_in_the_background_is_closed_and_replaced(make
 
 
 def test_an_interrupted_ping_in_the_background_loses_no_slot(make, clock, driver):
-    pool = make(ThreadedConnectionPool, 1, 1)
+    pool = make(minconn=1, maxconn=1)
 
     def interrupted():
         raise SystemExit

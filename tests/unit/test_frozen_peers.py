@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dbpool import PoolTimeout, ThreadedConnectionPool
+from dbpool import PoolTimeout
 
 from .sockets import LineConnector
 from .threads import eventually
@@ -26,9 +26,9 @@ def idle(pool):
     return conn
 
 
-def test_a_ping_of_a_frozen_peer_does_not_exceed_the_callers_timeout(connector):
+def test_a_ping_of_a_frozen_peer_does_not_exceed_the_callers_timeout(connector, waiting_kind):
     options = {"check_after": None, "ping_after": 0.001, "check_timeout": 60.0, "detect_deadlock": False}
-    with ThreadedConnectionPool(0, 1, connect=connector, config=options) as pool:
+    with waiting_kind(0, 1, connect=connector, config=options) as pool:
         conn = idle(pool)
         time.sleep(0.002)
         began = time.monotonic()
@@ -41,9 +41,9 @@ def test_a_ping_of_a_frozen_peer_does_not_exceed_the_callers_timeout(connector):
 
 
 @pytest.mark.parametrize("when", ["at put", "in the background"])
-def test_check_timeout_ends_a_ping_of_a_frozen_peer(connector, when):
+def test_check_timeout_ends_a_ping_of_a_frozen_peer(connector, when, waiting_kind):
     options = {"check_timeout": 0.02, "ping_on_return": when == "at put", "detect_deadlock": False}
-    with ThreadedConnectionPool(0, 1, connect=connector, config=options) as pool:
+    with waiting_kind(0, 1, connect=connector, config=options) as pool:
         conn = pool.getconn()
         pool.putconn(conn)
         if when != "at put":
@@ -54,9 +54,10 @@ def test_check_timeout_ends_a_ping_of_a_frozen_peer(connector, when):
         assert (pool.stats().aborted, pool.stats().discards) == (1, {"lost": 1})
 
 
-def test_a_caller_without_time_left_does_not_cost_a_good_connection(connector, clock):
+@pytest.mark.synchronous
+def test_a_caller_without_time_left_does_not_cost_a_good_connection(connector, clock, waiting_kind):
     options = {"ping_after": 30.0, "detect_deadlock": False, "timeout": 60.0}
-    with ThreadedConnectionPool(0, 1, connect=connector, config=options) as pool:
+    with waiting_kind(0, 1, connect=connector, config=options) as pool:
         conn = pool.getconn()
         connector.ping = lambda conn: (time.sleep(0.05), conn.ask())  # a server that is far away
         real, given = pool._sleep, []
@@ -80,9 +81,9 @@ def test_a_caller_without_time_left_does_not_cost_a_good_connection(connector, c
 
 
 @pytest.mark.parametrize("key", [None, "a key"])
-def test_a_rollback_that_hangs_is_ended_and_the_connection_closed(connector, key):
+def test_a_rollback_that_hangs_is_ended_and_the_connection_closed(connector, key, waiting_kind):
     options = {"check_timeout": 0.02, "detect_deadlock": False}
-    with ThreadedConnectionPool(0, 2, connect=connector, config=options) as pool:
+    with waiting_kind(0, 2, connect=connector, config=options) as pool:
         other = pool.getconn()
 
         def fail(conn):

@@ -285,6 +285,26 @@ def test_who_has_time_left_stays_in_the_queue(make, clock):
     assert patient.result() is conn
 
 
+@pytest.mark.synchronous
+def test_who_does_not_wait_is_told_once_his_connect_has_served_another(make):
+    """His own thread opens the connection of the caller before him: whoever waited for that here waited for ever."""
+    told = []
+
+    def nested(conn):
+        if not told:
+            told.append(None)
+            with pytest.raises(PoolExhausted) as caught:
+                pool.getconn(timeout=0)
+            told[0] = caught.value
+
+    pool = make(maxconn=2, connect_timeout=None, on_connect=nested)
+    conn = pool.getconn(timeout=20)
+    eventually(lambda: told[0])
+    pool.putconn(conn)
+    eventually(lambda: pool.stats().idle == 2)
+
+
+@pytest.mark.synchronous  # a loop whose clock leaps is out of time at once; one that was held up: test_aio_*
 def test_a_connection_that_comes_at_the_last_moment_is_taken(make, clock, monkeypatch):
     monkeypatch.setattr("dbpool.pool.HEARTBEAT", 60.0)  # who waits is not to look at the clock by itself
     pool = make(maxconn=1, timeout=5)

@@ -147,6 +147,20 @@ def test_what_somebody_else_closes_is_not_closed_twice(state):
     assert state.reject(caller, "lost") is None
 
 
+def test_what_was_put_by_who_shares_the_key_is_not_closed_by_who_still_looks_at_it(state):
+    """It may be idle by now, or another's."""
+    ((conn, _),) = opened(state)
+    looking = Caller(key="a")
+    state.arrive(looking)
+    state.match(NOW)
+    assert state.arrive(Caller(key="a")) is looking.conn is conn
+    assert state.claim_keyed(conn, "a") is not None
+    state.idle.append(conn)
+    assert state.reject(looking, "lost") is None
+    assert not state.closing
+    assert (looking.conn, state.waiters.head()) == (None, looking)
+
+
 # ---- borrowing ---------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from dbpool import PersistentConnectionPool, PoolTimeout, ThreadedConnectionPool
 from .threads import Caller
 
 WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
-pytestmark = pytest.mark.usefixtures("undisturbed")
+pytestmark = [pytest.mark.usefixtures("undisturbed"), pytest.mark.synchronous]
 
 
 @pytest.fixture

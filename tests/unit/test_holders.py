@@ -16,6 +16,7 @@ HERE = r", now at .*test_holders.py:\d+ in test_\w+"
 HELD = rf"; held by thread 'MainThread' for \d+\.\d s{HERE}; each of them waits for this pool itself$"
 
 
+@pytest.mark.synchronous
 def test_holders_are_named_the_longest_first(make, kind, clock):
     pool = make(kind, 0, 2)
     assert pool.holders() == []
@@ -30,6 +31,7 @@ def test_holders_are_named_the_longest_first(make, kind, clock):
     assert [user.key for user in pool.holders()] == ["a key"]
 
 
+@pytest.mark.synchronous
 def test_a_holder_whose_thread_has_ended_is_still_named(make):
     pool, held = make(maxconn=1), []
     thread = threading.Thread(target=lambda: held.append(pool.getconn()), name="gone")
@@ -49,12 +51,13 @@ def test_waiters_are_named_in_their_order(make):
         callers.append(Caller(lambda number=number: pool.getconn(f"key {number}")))
         eventually(lambda number=number: len(pool.waiters()) == number + 1)
     assert [user.key for user in pool.waiters()] == ["key 0", "key 1", "key 2"]
-    assert all(user.thread for user in pool.waiters())
+    assert all(user.thread or user.task for user in pool.waiters())
     pool.putconn(conn)
     for number, caller in enumerate(callers):
         pool.putconn(caller.result(), f"key {number}")
 
 
+@pytest.mark.synchronous
 def test_a_timeout_says_who_holds_the_connections(make, monkeypatch):
     monkeypatch.setattr("dbpool.standing._last", (0.0, {}))  # what another test has just seen
     pool = make(maxconn=1, timeout=0.01)
@@ -63,6 +66,7 @@ def test_a_timeout_says_who_holds_the_connections(make, monkeypatch):
         pool.getconn()
 
 
+@pytest.mark.synchronous
 @pytest.mark.parametrize("error", [PoolExhausted, PoolDeadlock])
 def test_so_do_the_other_errors(make, error, monkeypatch):
     monkeypatch.setattr("dbpool.pool._count", lambda: 0)  # other tests may have left threads behind

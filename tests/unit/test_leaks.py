@@ -28,6 +28,7 @@ def told(caplog):
 # ---- leak_threshold ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.synchronous
 def test_a_lease_that_is_held_for_too_long_is_told_once(make, kind, clock, caplog):
     recorder = Recorder()
     pool = make(kind, 0, 2, leak_threshold=30.0, listener=recorder, name="orders")
@@ -74,6 +75,7 @@ def test_none_tells_nothing(make, kind, clock, caplog):
 # ---- dropped without putconn -------------------------------------------------------------------------------
 
 
+@pytest.mark.synchronous
 def test_it_is_told_when_it_is_found_and_where_it_was_got(make, driver, clock, caplog):
     driver.keep, recorder = False, Recorder()
     pool = make(maxconn=2, trace=True, listener=recorder)
@@ -117,6 +119,7 @@ def test_two_who_tell_of_the_same_leaks_do_not_stumble():
 # ---- trace -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.synchronous
 def test_holders_and_errors_say_where_it_was_got(make, kind):
     pool = make(kind, 0, 1, trace=True)
     conn = pool.getconn()
@@ -132,6 +135,7 @@ def test_holders_and_errors_say_where_it_was_got(make, kind):
     pool.putconn(conn)
 
 
+@pytest.mark.synchronous
 def test_a_block_is_traced_to_its_with(make, kind):
     pool = make(kind, trace=True)
     with pool.connection():
@@ -149,10 +153,11 @@ def test_without_it_no_place_is_known(make, kind):
 
 
 def test_a_holder_that_is_no_thread_of_threadings_is_named_by_its_number():
-    user = holders.PoolUser(key=None, thread_id=7, thread=None, seconds=1.0, at="f.py:1 in g", site=None)
+    user = holders.PoolUser(key=None, thread_id=7, thread=None, task=None, seconds=1.0, at="f.py:1 in g", site=None)
     assert str(user) == "thread 7 for 1.0 s, now at f.py:1 in g"
 
 
+@pytest.mark.synchronous
 def test_who_waits_besides_is_not_said_to_hold(make):
     """The holder does not wait: so no word of nesting."""
     pool = make(maxconn=1)

@@ -7,7 +7,7 @@ import logging
 import pytest
 from fakes import FakeConnector, OperationalError, Recorder
 
-from dbpool import PoolExhausted, PoolListener, PoolTimeout, ThreadedConnectionPool
+from dbpool import PoolExhausted, PoolListener, PoolTimeout
 
 from .checks import lease_all
 from .threads import Caller, Queue, eventually
@@ -194,7 +194,7 @@ def test_a_listener_that_raises_harms_nobody_who_waits(make, driver):
     assert queue.finish() == [0, 1, 2]
 
 
-def test_a_listener_is_called_without_the_lock(driver):
+def test_a_listener_is_called_without_the_lock(driver, waiting_kind):
     owned = []
 
     class Looker(PoolListener):
@@ -203,7 +203,7 @@ def test_a_listener_is_called_without_the_lock(driver):
                 return lambda pool, *args: owned.append(pool._lock._is_owned())
             return super().__getattribute__(name)
 
-    pool = ThreadedConnectionPool(1, 1, connect=FakeConnector(driver.connect), config={"listener": Looker()})
+    pool = waiting_kind(1, 1, connect=FakeConnector(driver.connect), config={"listener": Looker()})
     pool.putconn(pool.getconn())
     pool.drain()
     pool.putconn(pool.getconn())
@@ -212,7 +212,8 @@ def test_a_listener_is_called_without_the_lock(driver):
     assert not any(owned)
 
 
-def test_a_listener_may_use_the_pool(driver):
+@pytest.mark.synchronous
+def test_a_listener_may_use_the_pool(driver, waiting_kind):
     """It may ask for stats, and even lease and put."""
 
     class User(PoolListener):
@@ -227,7 +228,42 @@ def test_a_listener_may_use_the_pool(driver):
         def connected(self, pool, conn, seconds):
             pool.stats()
 
-    pool = ThreadedConnectionPool(0, 2, connect=FakeConnector(driver.connect), config={"listener": User()})
+    pool = waiting_kind(0, 2, connect=FakeConnector(driver.connect), config={"listener": User()})
     pool.putconn(pool.getconn())
     assert pool.stats().leases == 2
     pool.close()
+
+
+# ---- listeners that come later ---------------------------------------------------------------------------------------
+
+
+def test_a_listener_that_comes_later_is_told_of_all_that_happens_from_then_on(make, kind, driver):
+    first, second, third = Recorder(), Recorder(), Recorder()
+    pool = make(kind, maxconn=1, listener=first)
+    pool.putconn(pool.getconn())
+    for listener in (second, third):
+        pool.listen(listener)
+    before = len(first.names)
+    pool.putconn(pool.getconn(), close=True)
+    assert second.names == third.names == first.names[before:] == ["acquired", "released", "discarded"]
+
+
+def test_so_is_one_of_a_pool_that_had_none_and_whose_hits_took_the_quick_way(make, kind):
+    pool, listener = make(kind, maxconn=1), Recorder()
+    pool.putconn(pool.getconn())
+    pool.listen(listener)
+    for _ in range(2):
+        pool.putconn(pool.getconn())
+    assert listener.names == ["acquired", "released"] * 2
+
+
+def test_of_several_one_that_raises_keeps_nothing_from_the_next(make, kind, caplog):
+    pool, listener = make(kind, maxconn=1, listener=Bomb()), Recorder()
+    pool.listen(listener)
+    pool.putconn(pool.getconn())
+    assert [name for name in listener.names if name != "waited"] == ["connected", "acquired", "released"]
+
+
+def test_what_cannot_listen_is_refused(make, kind):
+    with pytest.raises(TypeError, match="listener must be a PoolListener, not a int"):
+        make(kind).listen(5)

@@ -190,10 +190,10 @@ def test_only_those_who_slept_count_as_having_waited(state):
     awake, first, second = Caller(since=NOW), Caller(since=300.0), Caller(since=NOW + 1)
     first.slept = second.slept = True
     queued(state, awake, now=NOW + 2)
-    assert (state.waits, state.waited) == (0, 0.0)
+    assert (state.tally.waits.count, state.tally.waits.sum) == (0, 0.0)
     queued(state, first, now=NOW + 3)
     queued(state, second, now=NOW + 3)
-    assert (state.waits, state.waited) == (2, 705.0)
+    assert (state.tally.waits.count, state.tally.waits.sum) == (2, 705.0)
 
 
 @pytest.mark.parametrize(("after", "due"), [(0, False), (9, False), (10, True), (11, True)])
@@ -226,9 +226,9 @@ def test_a_lease_says_whose_it_is_and_since_when(state, key):
 def test_a_lease_under_a_key_begins_with_no_block_and_nobody_who_shares_it(state):
     (conn,) = opened(state)
     entry = state.entries[id(conn)]
-    entry.depth, entry.by_block, entry.doomed, entry.shared = 2, True, True, True
+    entry.depth, entry.by_block, entry.doomed, entry.shared, entry.kept = 2, True, True, 3, 2
     leased(state, conn, "a")
-    assert (entry.depth, entry.by_block, entry.doomed, entry.shared) == (0, False, False, False)
+    assert (entry.depth, entry.by_block, entry.doomed, entry.shared, entry.kept) == (0, False, False, 1, 0)
 
 
 def test_who_finds_that_its_key_has_a_connection_by_now_shares_it_as_it_is(state):
@@ -239,7 +239,7 @@ def test_who_finds_that_its_key_has_a_connection_by_now_shares_it_as_it_is(state
     entry = state.entries[id(conn)]
     assert (first.conn, second.conn) == (conn, conn)
     assert (first.look, second.look) == (True, False)
-    assert (entry.uses, second.lease, entry.shared) == (1, 1, True)
+    assert (entry.uses, second.lease, entry.shared) == (1, 1, 2)
 
 
 def test_what_is_idle_but_not_known_any_more_does_not_hide_what_is(state):

@@ -18,6 +18,7 @@ from dbpool import (
     ThreadedConnectionPool,
 )
 
+from . import dbapi
 from .checks import adds_up, lease_all
 from .threads import Caller, Queue, eventually
 
@@ -44,6 +45,7 @@ def test_an_eager_pool_opens_minconn_at_once(make, kind, driver, minconn, maxcon
     lease_all(pool)
 
 
+@pytest.mark.synchronous
 def test_a_lazy_pool_opens_nothing_until_it_is_asked(make, kind, driver):
     pool = make(kind, 2, 3, start="lazy")
     assert driver.calls == 0
@@ -55,7 +57,7 @@ def test_a_lazy_pool_opens_nothing_until_it_is_asked(make, kind, driver):
 
 def test_a_background_pool_opens_minconn_meanwhile(make, driver):
     driver.gate.clear()
-    pool = make(ThreadedConnectionPool, 2, 3, start="background")
+    pool = make(minconn=2, maxconn=3, start="background")
     eventually(lambda: driver.calls == 2)
     assert pool.stats().idle == 0
     driver.gate.set()
@@ -64,14 +66,14 @@ def test_a_background_pool_opens_minconn_meanwhile(make, driver):
 
 def test_a_background_pool_outlives_a_server_that_is_down(make, driver):
     driver.fail_on = {1}
-    pool = make(ThreadedConnectionPool, 1, 1, start="background")
+    pool = make(minconn=1, maxconn=1, start="background")
     eventually(lambda: pool.stats().connect_errors == 1)
     assert pool.getconn().number == 2
 
 
 def test_who_asks_a_background_pool_takes_what_is_being_opened(make, driver):
     driver.gate.clear()
-    pool = make(ThreadedConnectionPool, 1, 3, start="background")
+    pool = make(minconn=1, maxconn=3, start="background")
     eventually(lambda: driver.calls == 1)
     caller = Caller(pool.getconn)
     eventually(lambda: pool.stats().waiting)
@@ -224,6 +226,14 @@ def test_what_on_connect_leaves_open_is_committed(make, kind, driver):
     assert pool.getconn() is driver.made[0]
 
 
+@pytest.mark.synchronous
+def test_so_it_is_with_a_driver_that_does_not_tell_whether_anything_is_open(kind):
+    with kind(0, 1, connect=dbapi, config={"on_connect": lambda conn: conn.cursor()}) as pool:
+        conn = pool.getconn()
+        assert conn.done == ["commit"]
+        pool.putconn(conn)
+
+
 def test_an_on_connect_that_fails_fails_an_eager_constructor_and_nothing_stays_open(kind, driver):
     def on_connect(conn):
         raise OperationalError("cannot")
@@ -236,6 +246,7 @@ def test_an_on_connect_that_fails_fails_an_eager_constructor_and_nothing_stays_o
 # ---- background --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.synchronous
 def test_without_background_no_thread_is_ever_started(make, driver, monkeypatch):
     def refuse(*args):
         raise AssertionError("a thread was started")
@@ -274,6 +285,7 @@ def test_a_simple_pool_connects_in_its_own_thread(driver):
     pool.close()
 
 
+@pytest.mark.synchronous
 @pytest.mark.parametrize("pool_kind", [ThreadedConnectionPool, PersistentConnectionPool])
 def test_threads_that_cannot_be_started_are_done_without(make, driver, monkeypatch, pool_kind):
     def refuse(*args):
@@ -288,6 +300,7 @@ def test_threads_that_cannot_be_started_are_done_without(make, driver, monkeypat
     assert pool.getconn(timeout=0) is not conn
 
 
+@pytest.mark.synchronous
 def test_a_thread_that_never_begins_is_not_waited_for(make, driver, monkeypatch):
     monkeypatch.setattr("dbpool.pool.start_new_thread", lambda *args: 1)
     monkeypatch.setattr("dbpool.pool.SLOW_THREAD", 0.001)
@@ -297,6 +310,7 @@ def test_a_thread_that_never_begins_is_not_waited_for(make, driver, monkeypatch)
     assert driver.calls == 3
 
 
+@pytest.mark.synchronous
 def test_the_constructor_does_not_wait_for_a_thread_that_never_begins(make, driver, monkeypatch):
     monkeypatch.setattr("dbpool.pool.start_new_thread", lambda *args: 1)
     monkeypatch.setattr("dbpool.pool.SLOW_THREAD", 0.001)
@@ -317,6 +331,7 @@ def test_the_constructor_waits_for_connects_that_take_longer_than_a_thread_needs
         assert (pool.stats().idle, driver.calls) == (minconn, minconn)
 
 
+@pytest.mark.synchronous
 def test_a_thread_that_begins_late_finds_its_work_done(make, driver, monkeypatch):
     late = []
     monkeypatch.setattr("dbpool.pool.start_new_thread", lambda work, args: late.append(lambda: work(*args)))
@@ -352,8 +367,8 @@ def test_a_connect_cannot_change_the_context_variables_of_the_caller(driver):
     pool.close()
 
 
-def test_a_pool_like_psycopg2s_never_waits_and_keeps_minconn(driver):
-    pool = ThreadedConnectionPool(1, 2, connect=FakeConnector(driver.connect), config=PoolConfig.like_psycopg2())
+def test_a_pool_like_psycopg2s_never_waits_and_keeps_minconn(driver, waiting_kind):
+    pool = waiting_kind(1, 2, connect=FakeConnector(driver.connect), config=PoolConfig.like_psycopg2())
     first, second = pool.getconn(), pool.getconn()
     with pytest.raises(PoolExhausted) as caught:
         pool.getconn()

@@ -12,6 +12,8 @@ from dbpool import PersistentConnectionPool, PoolError, PoolExhausted
 from .checks import adds_up, lease_all
 from .threads import Caller, Peak, eventually
 
+pytestmark = pytest.mark.synchronous
+
 
 @pytest.fixture
 def make(make):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from forking import IN_CHILD
 
+pytestmark = pytest.mark.synchronous
+
 HERE = Path(__file__).resolve().parents[2]
 HEAD = (
     IN_CHILD

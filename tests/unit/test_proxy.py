@@ -17,6 +17,8 @@ from . import dbapi
 from .checks import lease_all, unchanged
 from .threads import Caller, eventually
 
+pytestmark = pytest.mark.synchronous
+
 
 @pytest.fixture(params=[None, "a"], ids=["unkeyed", "keyed"])
 def key(request):

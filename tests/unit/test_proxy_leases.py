@@ -18,6 +18,8 @@ from .checks import adds_up, lease_all, unchanged
 from .test_reentry import Garbage, Key
 from .threads import Caller, eventually
 
+pytestmark = pytest.mark.synchronous
+
 
 @pytest.fixture(params=[None, "a"], ids=["unkeyed", "keyed"])
 def key(request):

@@ -319,7 +319,8 @@ def test_what_a_thread_has_put_is_not_taken_from_the_next(state):
 def test_a_child_begins_with_nothing_and_has_counted_nothing(state):
     state.set_limits(0, 9)
     conns = opened(state, 5)
-    state.waited, state.waits, state.timeouts, state.refused = 5.0, 1, 2, 3
+    state.timeouts, state.refused = 2, 3
+    state.tally.waits.add(5.0)
     state.aborted = state.connect_errors = state.uses_of_closed = 4
     state.last_error, state.retry_at, state.refill_at, state.wishes = ValueError(), NOW, NOW, [NOW]
     state.discards["lost"] += 1
@@ -339,7 +340,7 @@ def test_a_child_begins_with_nothing_and_has_counted_nothing(state):
         assert not getattr(state, held), held
     assert (len(state.waiters), len(state.closers)) == (0, 0)
     assert (state.opened, state.aborted, state.connect_errors, state.uses_of_closed) == (0, 0, 0, 0)
-    assert (state.waits, state.waited, state.timeouts, state.refused) == (0, 0.0, 0, 0)
+    assert (state.tally.waits.count, state.timeouts, state.refused) == (0, 0, 0)
     assert (state.last_error, state.retry_at, state.refill_at, state.wishes) == (None, RETIRED, RETIRED, [])
     assert state.begin(ticket) is False
     assert opened(state, lifetime=FOR_EVER)

@@ -13,6 +13,8 @@ from dbpool.pool import ThreadWaiter
 from .checks import adds_up, lease_all
 from .threads import Caller, Queue, eventually
 
+pytestmark = pytest.mark.synchronous
+
 
 class Key:
     """A key whose hash is asked for while the lock is held; it then runs *work*, as a finalizer would."""

@@ -61,7 +61,7 @@ def test_one_at_a_time_asks_a_server_that_refuses(make, driver, quick):
     eventually(pool._state.is_refused)
     driver.gate.clear()
     callers = [Caller(pool.getconn) for _ in range(6)]
-    eventually(lambda: pool.stats().waiting == 7 and pool.stats().connecting == 1)
+    eventually(lambda: pool.stats().waiting == 7 and driver.calls == pool.stats().connect_errors + 1)
     calls = driver.calls
     for _ in range(20):
         pool._settle()
@@ -135,15 +135,15 @@ def test_one_that_comes_back_serves_who_waits_for_the_server(make, driver, clock
 
 
 @pytest.mark.parametrize("refusal", ["transient", "permanent"])
-def test_the_constructor_tells_at_once(driver, refusal):
+def test_the_constructor_tells_at_once(driver, refusal, waiting_kind):
     driver.refusal = refusal
     with pytest.raises(OperationalError):
-        ThreadedConnectionPool(2, 2, connect=FakeConnector(driver.connect), config={"timeout": 60})
+        waiting_kind(2, 2, connect=FakeConnector(driver.connect), config={"timeout": 60})
 
 
 def test_a_pool_that_starts_in_the_background_is_filled_when_the_server_is_there(make, driver, quick):
     driver.refusal = "transient"
-    pool = make(ThreadedConnectionPool, 2, 2, start="background", max_lifetime=0.4)
+    pool = make(minconn=2, maxconn=2, start="background", max_lifetime=0.4)
     eventually(lambda: driver.calls)
     driver.refusal = None
     eventually(lambda: pool.check().idle == 2)

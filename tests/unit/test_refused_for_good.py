@@ -75,6 +75,7 @@ def test_connections_that_nobody_waits_for_are_tried_once_per_pause_one_at_a_tim
     assert pool._state.to_open() == 0
 
 
+@pytest.mark.synchronous
 def test_who_asks_for_them_is_told_each_time(make, driver, clock):
     pool = make(minconn=3, maxconn=3, start="lazy")
     driver.refusal = "permanent"

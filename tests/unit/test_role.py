@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import ReadOnlyError
 
-from dbpool import PoolError, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import PoolError, PoolTimeout
 
 from .threads import Caller, eventually
 
@@ -15,10 +15,10 @@ ROLES = [("read-write", True), ("read-only", False)]
 
 
 @pytest.fixture
-def serve(driver, make):
+def serve(driver, make, waiting_kind):
     """A pool whose servers say, one after the other, whether they take writes; the last one goes on."""
 
-    def serve(answers, kind=ThreadedConnectionPool, minconn=0, maxconn=2, **options):
+    def serve(answers, kind=waiting_kind, minconn=0, maxconn=2, **options):
         pool, real = make(kind, 0, maxconn, **options), driver.connect
 
         def connect():
@@ -48,9 +48,8 @@ def test_the_wanted_role_is_let_in(serve, kind, role, writable):
 
 
 @pytest.mark.parametrize(("role", "writable"), ROLES)
-@pytest.mark.parametrize("kind_", [SimpleConnectionPool, ThreadedConnectionPool])
-def test_the_other_role_is_refused_and_closed(serve, driver, role, writable, kind_):
-    pool = serve([not writable], kind_, role=role)
+def test_the_other_role_is_refused_and_closed(serve, driver, role, writable, kind):
+    pool = serve([not writable], kind, role=role)
     with pytest.raises(PoolError, match=f"the server is read-.*, and role='{role}'"):
         pool.getconn(timeout=0)
     assert driver.made[0].closes == 1

@@ -16,6 +16,8 @@ from dbpool.pool import ThreadWaiter, _collect, _others
 
 NOW = 1000.0
 
+pytestmark = pytest.mark.synchronous
+
 
 class Sleeper(ThreadWaiter):
     """Remembers how long it was to sleep; *meanwhile* happens then. It is woken unless told otherwise."""

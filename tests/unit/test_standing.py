@@ -86,7 +86,7 @@ def test_now_finds_threads_where_they_are(monkeypatch, memfd):
 
 def test_a_storm_of_time_outs_looks_rarely(monkeypatch, clock):
     looks = []
-    monkeypatch.setattr(standing, "_dumped", lambda: looks.append(clock.leap(0.5)) or DUMP)
+    monkeypatch.setattr(standing, "dumped", lambda: looks.append(clock.leap(0.5)) or DUMP)
     for _ in range(10):
         assert standing.now()[10] == "/app/orders.py:12 in take"
     assert len(looks) == 1
@@ -99,5 +99,5 @@ def test_now_never_raises(monkeypatch):
     def no_descriptor():
         raise OSError("too many open files")
 
-    monkeypatch.setattr(standing, "_dumped", no_descriptor)
+    monkeypatch.setattr(standing, "dumped", no_descriptor)
     assert standing.now() == {}

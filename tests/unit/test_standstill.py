@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
 from dbpool import housekeeper as module
 from dbpool import leaks
 from dbpool.clock import STANDSTILL, stood, uptime
@@ -33,6 +35,7 @@ def test_a_waiter_counts_none_of_a_sleep_in_which_the_process_stood_still(monkey
     assert waiter.stood == 2.5
 
 
+@pytest.mark.synchronous
 def test_a_standstill_is_not_taken_off_the_timeout(make, monkeypatch):
     """Else all who wait would be out of time at once, and what they wait for is near."""
     pool = make(maxconn=1)

@@ -260,11 +260,42 @@ def test_a_leaving_waiter_leaves_the_lease_to_those_who_share_its_key(state):
     assert state.keyed == {"a": gone.conn}
 
 
+def test_when_all_who_share_a_key_leave_the_lease_ends(state):
+    first, second = Caller("a", 1, 0.0), Caller("a", 2, 0.0)
+    for caller in (first, second):
+        state.arrive(caller)
+    opened(state)
+    assert first.conn is second.conn is not None
+    state.hand_back(first)
+    assert not state.idle
+    state.hand_back(second)
+    assert list(state.idle) == [first.conn]
+    assert not state.keyed
+
+
+def test_a_leaving_waiter_leaves_a_block_what_it_is_about_to_put(state):
+    """The block has ended the lease under the key; the waiter shared it, and is cancelled only now."""
+    gone = served(state, key="a")
+    entry = state.claim_keyed(gone.conn, "a")
+    state.leases[id(gone.conn)] = entry
+    state.hand_back(gone)
+    assert not state.idle
+    assert state.leases == {id(gone.conn): entry}
+
+
 def test_a_leaving_waiter_gives_nothing_back_that_was_put_already(state):
     gone = served(state)
     state.leases.clear()
     state.hand_back(gone)
     assert not state.idle
+
+
+def test_a_leaving_waiter_does_not_end_the_lease_of_who_is_about_to_put_what_it_shared(state):
+    gone = served(state, key="a")
+    entry = state.claim_keyed(gone.conn, "a")
+    state.leases[id(gone.conn)] = entry  # as a block does that commits
+    state.hand_back(gone)
+    assert (list(state.idle), len(state.leases)) == ([], 1)
 
 
 def test_a_connection_whose_ticket_was_taken_back_is_not_taken_in(state):

@@ -12,6 +12,8 @@ from dbpool import PersistentConnectionPool, PoolError, ThreadedConnectionPool
 from .checks import adds_up, unchanged
 from .threads import Caller, eventually
 
+pytestmark = pytest.mark.synchronous
+
 REFUSED = "another thread got"
 
 

@@ -113,7 +113,10 @@ def test_idle_ones_are_closed_for_as_many_as_wait_elsewhere(state, other):
     first, second, third = opened(state, 3)
     state.set_limits(0, 9)
     queued(other, Caller(), Caller())
-    assert state.match(NOW + 1).close == [first, second]
+    assert state.match(NOW + 1).close == [first], "one at a time: the next may be another pool's"
+    assert state.gate, "it has to look again"
+    assert state.match(NOW + 1).close == [second]
+    assert state.match(NOW + 1).close == []
     assert [entry.fate for entry in state.closing.values()] == ["limiter", "limiter"]
     assert list(state.idle) == [third]
 
@@ -122,7 +125,7 @@ def test_no_more_are_closed_than_are_idle(state, other):
     opened(state, 3)
     caller = leased(state, state.idle[-1])
     queued(other, Caller(), Caller(), Caller())
-    assert len(state.match(NOW + 1).close) == 2
+    assert [len(state.match(NOW + 1).close) for _ in range(3)] == [1, 1, 0]
     assert not state.idle
     assert id(caller.conn) in state.leases
 

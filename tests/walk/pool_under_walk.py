@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 SOURCES = (
-    "entry", "semaphore", "registry", "health", "state", "core", "connecting", "returning", "upkeep", "shell",
+    "entry", "semaphore", "registry", "health", "state", "core", "connecting", "returning", "views", "upkeep", "shell",
     "abstract", "pool",
 )  # fmt: skip
 LATE = 1000.0  # what the clock shows to a thread whose time-out has passed
@@ -67,6 +67,13 @@ RULES = Rules(
         "_refusal",
         "_is_open",
         "_know",
+        "_is_busy",
+        "_write_row",
+        "history",
+        "listen",
+        "verdict",
+        "_judged",
+        "_no_longer_listen",
         "_pool",
     },
     replace={
@@ -74,7 +81,9 @@ RULES = Rules(
         "get_ident": walk_ident,
         "id": walk_id,
         "RLock": WalkLock,
-        "logs": SimpleNamespace(debug=nothing, info=nothing, warning=nothing, exception=nothing),
+        "logs": SimpleNamespace(
+            **dict.fromkeys(("debug", "info", "warning", "exception", "discarded", "left_out"), nothing)
+        ),
         "_collect": nothing,
         "housekeeper": NoHousekeeper(),
         "tell_leaks": forget_leaks,
@@ -83,14 +92,18 @@ RULES = Rules(
 
 # Counters, times and constants: no step depends on them.
 IGNORE: dict[str, Any] = {
-    "Entry": {"holder", "since", "opened", "fate", "marks", "socket", "seen", "site", "told"},
+    "Entry": {
+        "holder", "since", "opened", "fate", "marks", "socket", "seen", "site", "told", "held", "holds",
+        "longest_hold", "pings", "resets", "number", "backend_pid",
+    },
     "PoolState": {
-        "opened", "aborted", "connect_errors", "waits", "timeouts", "refused", "waited", "uses_of_closed",
+        "opened", "aborted", "connect_errors", "timeouts", "refused", "uses_of_closed", "tally",
         "discards", "errors", "last_error", "name", "unfit", "again",
     },
     "WalkWaiter": {"since", "slept", "ident", "unused"},
     "WalkPool": {
         "_config", "_opener", "_unfit", "_dirty", "_commit", "_pending", "_slept", "_backoff", "_mute", "_process",
+        "_storms", "_history", "_next_row", "_listener", "_entry_numbers",
         "harness",
     },
     "Connection": {"name"},
@@ -170,6 +183,8 @@ class Opener:
 
     def socket_of(self, conn: Connection) -> None:
         return None
+
+    backend_pid = socket_of
 
     def close(self, conn: Connection) -> Body:
         yield Step(f"closes {conn.name}", {conn.name, "server"}, writes=True)

@@ -36,6 +36,8 @@ class Scenario:
     expected: tuple[type[BaseException], ...] = ()  # may end a thread
     ignore: dict[str, Any] = field(default_factory=dict)  # see Canon
     ignore_locals: Sequence[str] = ()
+    world: Callable[..., Any] = World
+    canon: Callable[..., Canon] = Canon
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Run:
         self.scenario = scenario
         self.bound = bound
         self.knowledge = knowledge
-        self.canon = Canon(scenario.ignore, scenario.ignore_locals)
+        self.canon = scenario.canon(scenario.ignore, scenario.ignore_locals)
         self.seen: dict[Any, int] = {}  # digest and, if bounded, last thread -> most switches left there
         self.states: set[bytes] = set()
         self.ends: set[bytes] = set()
@@ -131,7 +133,7 @@ class Run:
     def step(self, choice: Choice, left: int) -> bytes | None:
         """Take one step; return the digest of a state that is worth exploring, None if it is known."""
         digest = self.take(choice)
-        key = digest if self.bound is None else (digest, choice[0])
+        key = digest if self.bound is None else (digest, self.world.memory(choice))  # type: ignore[union-attr]
         if self.seen.get(key, -1) >= left:
             return None
         self.seen[key] = left
@@ -170,12 +172,10 @@ class Run:
 
     def options(self, world: World, last: int | None, left: int) -> list[tuple[Choice, int]]:
         """The choices, each with the switches left after it; going on with the same thread comes first."""
-        choices = world.choices()
         if self.bound is None:
-            return [(choice, 0) for choice in choices]
-        goes_on = any(index == last and told is not False for index, told in choices)
-        costs = [(choice, left - (goes_on and choice[0] != last)) for choice in choices]
-        return sorted((each for each in costs if each[1] >= 0), key=lambda each: each[0][0] != last)
+            return [(choice, 0) for choice in world.choices()]
+        costs = [(choice, left - cost) for choice, cost in world.costs(last)]
+        return [each for each in costs if each[1] >= 0]
 
     def result(self, verdict: str, started: float, violation: Violation | None = None) -> Result:
         if verdict == "complete" and self.bound is not None:
@@ -195,7 +195,7 @@ class Run:
 
 def begun(scenario: Scenario, knowledge: Knowledge | None) -> World:
     """Build a new world."""
-    world = World(scenario.expected, None if knowledge is None else knowledge.steps)
+    world: World = scenario.world(scenario.expected, None if knowledge is None else knowledge.steps)
     scenario.build(world)
     world.begin()
     return world

@@ -46,7 +46,7 @@ COMPLETE_BY_DAY = [
     setting("get", "get", "get"), setting("get", "get", "keyed"),
 ]  # fmt: skip
 BOUNDED_BY_DAY = [setting("get", *names) for names in (("get", "timeout"), ("close", "get"))]
-BY_DAY: list[Job] = [(each, None) for each in COMPLETE_BY_DAY] + [(each, BOUND) for each in BOUNDED_BY_DAY]
+BY_DAY: list[Job] = [(each, None) for each in COMPLETE_BY_DAY] + [(each, BOUND - 1) for each in BOUNDED_BY_DAY]
 BY_NIGHT: list[Job] = [(each, None) for each in [*COLD, *OTHER] if each not in COMPLETE_BY_DAY] + [
-    (each, BOUND) for each in THREE if each not in COMPLETE_BY_DAY and each not in BOUNDED_BY_DAY
+    (each, BOUND) for each in THREE if each not in COMPLETE_BY_DAY
 ]

@@ -14,7 +14,7 @@ from .pool_under_walk import walked_functions
 from .settings import BY_DAY, BY_NIGHT, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [
     pytest.mark.walk,
@@ -32,11 +32,11 @@ def walk(job: Job) -> Row:
     return setting.name, result.verdict, result.states, result.transitions, result.depth, result.seconds, path
 
 
-def name_of(job: Job) -> str:
+def name_of(job: Any) -> str:
     return job[0].name if job[1] is None else f"{job[0].name}, bound {job[1]}"
 
 
-def begin(jobs: list[Job]) -> Iterator[dict[str, Future[Row]]]:
+def begin(jobs: list[Any], walk: Callable[[Any], Row] = walk) -> Iterator[dict[str, Future[Row]]]:
     """Start to explore all, on as many processes as there are cores; the largest first."""
     largest_first = sorted(jobs, key=lambda job: (len(job[0].clients) == 2, job[0].idle, not {*job[0].clients} & SLOW))
     spawn = multiprocessing.get_context("spawn")
@@ -54,11 +54,11 @@ def by_night() -> Iterator[dict[str, Future[Row]]]:
     yield from begin(BY_NIGHT)
 
 
-def check(job: Job, row: Row, rows: list[Row]) -> None:
+def check(job: Any, row: Row, rows: list[Row]) -> None:
     rows.append((name_of(job), *row[1:]))
     assert not row[-1], row[-1]
     assert row[1] == ("complete" if job[1] is None else f"bounded k={job[1]}")
-    assert row[2] > 10
+    assert row[2] > 3
 
 
 @pytest.mark.parametrize("job", BY_DAY, ids=name_of)

@@ -178,6 +178,16 @@ class World:
                 found.append((index, None))
         return found
 
+    def costs(self, last: int | None) -> list[tuple[Choice, int]]:
+        """The choices, each with what it takes of a bound: 1 for a switch away from *last*, which comes first."""
+        choices = self.choices()
+        goes_on = any(index == last and told is not False for index, told in choices)
+        return sorted(((each, goes_on and each[0] != last) for each in choices), key=lambda each: each[0][0] != last)
+
+    def memory(self, choice: Choice) -> Any:
+        """What costs() must be told of the step that led here."""
+        return choice[0]
+
     def begin(self) -> None:
         """Have those who are new run up to where others may come between."""
         if self.reduction is not None:

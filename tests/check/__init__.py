@@ -1,0 +1,1 @@
+"""The command check: what it reads, asks, finds and says."""
