@@ -39,8 +39,8 @@ def helping() -> Iterator[None]:
 def age() -> float:
     """Return for how many seconds the process has been there; where the system does not tell, since this was loaded."""
     with suppress(OSError, ValueError, IndexError, AttributeError):
-        with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
-            ticks = int(file.read().rpartition(")")[2].split()[START])
+        with open("/proc/self/stat", "rb") as file:  # text would import its codec: a fork meanwhile locks it for ever
+            ticks = int(file.read().rpartition(b")")[2].split()[START])
         return monotonic() + slept() - ticks / os.sysconf("SC_CLK_TCK")
     return monotonic() - LOADED
 

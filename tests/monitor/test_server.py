@@ -255,6 +255,41 @@ with pool_monitor(0) as monitor, connected(monitor) as sock:
     assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout == "told\n"
 
 
+IMPORTS = """
+import sys, threading
+sys.path[:0] = {paths!r}
+from fakes import FakeConnector
+from dbpool import ThreadedConnectionPool
+from dbpool.monitor import pool_monitor
+from monitor.asks import connected, get, until
+imported = []
+
+def hook(event, arguments):
+    if event == "import" and threading.current_thread() is not threading.main_thread():
+        imported.append((threading.current_thread().name, arguments[0]))
+
+pool = ThreadedConnectionPool(1, 2, connect=FakeConnector(), config={{"name": "orders"}})
+workers = {workers!r}
+with pool_monitor(0, workers=workers, actions=True) as monitor, pool_monitor(0, workers=workers):
+    sys.addaudithook(hook)
+    with connected(monitor) as viewer:
+        viewer.sendall(b"GET /events HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+        until(viewer, b"event: state")
+        for path in ("/", "/json", "/json?history=1", "/metrics", "/bundle", "/login", "/nothing"):
+            print(get(monitor, path).status, end=" ")
+        print(get(monitor, "/actions/shrink", "POST", b"{{}}").status)
+    pool.putconn(pool.getconn())
+print(imported)
+"""
+
+
+def test_nothing_is_imported_on_its_threads(tmp_path):
+    """A fork while a thread imports leaves the module's lock taken in the child, for ever (CPython)."""
+    program = IMPORTS.format(paths=[str(HERE), str(HERE.parent)], workers=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["200 200 200 200 200 200 404 403", "[]"], done.stdout + done.stderr
+
+
 FORK = """
 import json, sys, threading
 sys.path[:0] = {paths!r}
