@@ -165,7 +165,7 @@ def test_under_load_with_faults_every_number_is_what_others_have_counted(town, m
     assert stats.discards["closed by the caller"] <= counted["closed"]
     assert sum(stats.dead.values()) > 0
     rollbacks = log.statements().count("ROLLBACK")
-    assert rollbacks <= stats.resets <= counted["dirty"]
+    assert rollbacks <= stats.resets <= counted["dirty"] + counted["cut off"]  # a transaction may have begun there
     assert (stats.waits, stats.waited) == (stats.wait_times.count, stats.wait_times.sum)
     if listens:
         heard = ears.heard
