@@ -6,11 +6,13 @@ known: ``reason``, ``seconds``, ``error``, ``left_out``. A line is one line: wha
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from dbpool.escaping import escaped
 from dbpool.masking import CANNOT_LOAD
 
+DEBUG = 10
 # Reasons for closing a connection that say that something is wrong; the others are a pool's daily work.
 TROUBLE = ("interrupted", "lost", "not clean", "read-only", "reset failed", "unfit")
 
@@ -54,14 +56,12 @@ def _write(
     **more: Any,
 ) -> None:  # fmt: skip
     try:
-        import logging
-
-        logger = logging.getLogger("dbpool")
+        logger = _logger()
     except CANNOT_LOAD:
         return
     if not logger.isEnabledFor(level):
         return
-    before = of._storms.admit(event, level) if of is not None and event and level > logging.DEBUG else 0
+    before = of._storms.admit(event, level) if of is not None and event and level > DEBUG else 0
     if before is None:
         return
     if before:
@@ -69,6 +69,14 @@ def _write(
     extra = {"event": event, "pool": None if of is None else of.name, "left_out": before, **(fields or {})}
     shown = {name: _shown(value) for name, value in extra.items()}
     logger.log(level, text, *map(_shown, args), extra=shown, **more)
+
+
+@lru_cache(maxsize=1)
+def _logger() -> Any:
+    """Return the logger. Each getLogger() would take a lock of logging's, which an interrupt can leave taken."""
+    import logging
+
+    return logging.getLogger("dbpool")
 
 
 def _shown(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import random
 import sys
 import threading
@@ -84,6 +85,7 @@ async def in_loop(pool, ends):
 @pytest.mark.parametrize("interrupts", [False, True], ids=["calm", "interrupted"])
 def test_the_total_outlasts_a_storm(interrupts, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda told: None)  # pytest's keeps the frames, and what is in them
+    monkeypatch.setattr(logging.getLogger("dbpool"), "disabled", True)  # struck, logging leaves its own locks taken
     server, limiter = Server(), Limiter(TOTAL)
     options = {"detect_deadlock": False, "idle_timeout": 0.5, "limiter": limiter}
     pool = EndpointPool(0, 2, connect=FakeConnector(server.connect), config=options)
@@ -146,7 +148,7 @@ def settled(pool, plain, limiter, server):
         pool.putconn(conn)
     held.clear()
     conn = None
-    assert len(pool.endpoints) <= TOTAL
+    eventually(lambda: len(pool.endpoints) <= TOTAL)  # a sweep that closed the last of one has yet to forget it
     assert not limiter._wishing
     pool.close()
     plain.close()
