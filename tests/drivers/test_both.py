@@ -140,7 +140,7 @@ def test_an_idle_connection_closed_behind_the_pools_back_is_not_lent(pool, datab
     conn = pool.getconn()
     pool.putconn(conn)
     conn.close()
-    again = pool.getconn()
+    again = pool.getconn(timeout=5)  # the watch may be closing it just now
     assert again is not conn
     assert notes(again) == []
     pool.putconn(again)
