@@ -17,6 +17,10 @@ SLOWEST := --durations=15
 SERVED := tests/check tests/drivers tests/examples tests/monitor tests/top tests/test_docs.py tests/test_samples.py
 COVERAGE = $(abspath $(VENV))/coverage
 
+# What becomes of a test that fails: nothing else; in .ci/run it is run once more, and named.
+RERUN ?=
+PYTEST = $(IN_VENV) -m pytest $(RERUN)
+
 comma := ,
 IN_VENV := $(VENV)/bin/python
 DEMO_EXTRAS := cli$(if $(DBPOOL_DEMO_DSN),$(comma)psycopg2)
@@ -38,17 +42,17 @@ monitor: $(VENV)/.with-$(DEMO_EXTRAS),top ## show a load on the monitor page, un
 
 test: $(VENV)/.with-$(TEST_EXTRAS) ## run the whole suite, and measure its coverage
 ifneq ($(ARGS),)
-	$(IN_VENV) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 else
 	@for each in unit:'$(UNIT)' served:'$(SERVED)' long:'$(LONG)'; do echo "Beside this, into $(VENV)/$${each%%:*}.log: $${each#*:}"; done; \
 	rm -f $(COVERAGE)*; \
-	COVERAGE_FILE=$(COVERAGE).unit $(IN_VENV) -m pytest $(SLOWEST) $(UNIT) --cov --cov-report= >$(VENV)/unit.log 2>&1 & unit=$$!; \
-	COVERAGE_FILE=$(COVERAGE).served $(IN_VENV) -m pytest $(SLOWEST) $(SERVED) --cov --cov-report= >$(VENV)/served.log 2>&1 & served=$$!; \
-	$(IN_VENV) -m pytest $(SLOWEST) $(LONG) >$(VENV)/long.log 2>&1 & long=$$!; \
+	COVERAGE_FILE=$(COVERAGE).unit $(PYTEST) $(SLOWEST) $(UNIT) --cov --cov-report= >$(VENV)/unit.log 2>&1 & unit=$$!; \
+	COVERAGE_FILE=$(COVERAGE).served $(PYTEST) $(SLOWEST) $(SERVED) --cov --cov-report= >$(VENV)/served.log 2>&1 & served=$$!; \
+	$(PYTEST) $(SLOWEST) $(LONG) >$(VENV)/long.log 2>&1 & long=$$!; \
 	trap "kill $$unit $$served $$long" INT TERM; \
-	COVERAGE_FILE=$(COVERAGE).rest $(IN_VENV) -m pytest $(SLOWEST) $(patsubst %,--ignore=%,$(UNIT) $(SERVED) $(LONG)) --cov --cov-report=; failed=$$?; \
+	COVERAGE_FILE=$(COVERAGE).rest $(PYTEST) $(SLOWEST) $(patsubst %,--ignore=%,$(UNIT) $(SERVED) $(LONG)) --cov --cov-report=; failed=$$?; \
 	for each in unit:$$unit served:$$served long:$$long; do \
-	  if wait $${each#*:}; then tail -n 1 $(VENV)/$${each%:*}.log; else failed=1; cat $(VENV)/$${each%:*}.log; fi; \
+	  if wait $${each#*:}; then grep "^RERUN" $(VENV)/$${each%:*}.log; tail -n 1 $(VENV)/$${each%:*}.log; else failed=1; cat $(VENV)/$${each%:*}.log; fi; \
 	done; \
 	export COVERAGE_FILE=$(COVERAGE); \
 	$(IN_VENV) -m coverage combine -q $(COVERAGE).* && $(IN_VENV) -m coverage report --fail-under=95 || failed=1; \

@@ -17,6 +17,7 @@ from servers import Missing, Server, choose, choose_for_clusters, require_or_ski
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MOST_RERUNS = 3  # tests that may come right only at the second try, where one is allowed
 WISH = os.environ.get("DBPOOL_TEST_SERVER", "auto")
 
 
@@ -47,6 +48,15 @@ def pytest_collection_finish() -> None:
     """Have the collector pass over all that is imported by now: tests that collect then take a tenth of the time."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail, where a test that fails is run again, if that were too many."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reruns = 0 if reporter is None else len(reporter.stats.get("rerun", ()))
+    if reruns > MOST_RERUNS:
+        reporter.write_line(f"{reruns} tests were run again, and only {MOST_RERUNS} may be", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
