@@ -7,7 +7,6 @@ import platform
 import sys
 from _thread import get_ident
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from importlib import metadata
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,15 @@ if TYPE_CHECKING:
 LOADED = monotonic()
 START = 19  # of /proc/PID/stat, counted from behind the name: when the process began, in ticks since the machine did
 DRIVERS = ("psycopg2", "psycopg", "ksycopg2", "asyncpg", "pymysql", "MySQLdb", "aiomysql", "aiosqlite", "sqlite3")
+
+
+def _version() -> str:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("dbapi-pool")
+    return "unknown"
+
+
+VERSION = _version()  # read now: it imports, and a fork while a thread imports locks that module in the child for ever
 
 
 @contextmanager
@@ -51,16 +59,8 @@ def line() -> dict[str, Any]:
         "pid": os.getpid(),
         "uptime": round(max(0.0, age()), 1),
         "python": platform.python_version(),
-        "dbpool": version(),
+        "dbpool": VERSION,
     }
-
-
-@lru_cache(maxsize=1)
-def version() -> str:
-    """Return the version of the distribution."""
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version("dbapi-pool")
-    return "unknown"
 
 
 def versions() -> dict[str, Any]:
@@ -68,7 +68,7 @@ def versions() -> dict[str, Any]:
     loaded = [(name, sys.modules.get(name)) for name in DRIVERS]
     drivers = {name: str(getattr(module, "__version__", "loaded")) for name, module in loaded if module is not None}
     return {
-        "dbpool": version(),
+        "dbpool": VERSION,
         "python": " ".join(sys.version.split()),
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
