@@ -42,10 +42,11 @@ class Member(Generic[C]):
         self._many, self.endpoint = ref(many), endpoint
 
     def _record(self, conn: Any, marks: Any) -> Entry[Any]:
+        entry: Entry[Any] = super()._record(conn, marks)  # type: ignore[misc]
         many = self._many()
         if many is not None:
-            many._remember(conn, self)
-        return super()._record(conn, marks)  # type: ignore[misc,no-any-return]
+            many._remember(entry.cid, self)
+        return entry
 
     def _do(self, todo: Any, aside: bool = False) -> list[bool]:
         again: list[bool] = super()._do(todo, aside)  # type: ignore[misc]
@@ -101,7 +102,7 @@ class Directory(Generic[E, C]):
     def _renew(self) -> None:
         self._lock = RLock()  # guards which endpoints there are; taken before the lock of an endpoint's pool
         self._pools: dict[E, Any] = {}
-        self._owners: dict[int, Any] = {}  # id(connection) -> the pool that has it, or had it: that one knows
+        self._owners: dict[int | None, Any] = {}  # id(connection) -> the pool that has it, or had it: that one knows
         self._most = FEWEST
         self._closed = False
 
@@ -219,12 +220,12 @@ class Directory(Generic[E, C]):
 
     # ---- whose a connection is --------------------------------------------------------------------------------------
 
-    def _remember(self, conn: Any, member: Any) -> None:
+    def _remember(self, cid: int | None, member: Any) -> None:
         if len(self._owners) >= self._most:
             members = list(self._pools.values())
             self._owners = owners = {cid: each for each in members for cid in list(each._entries)}
             self._most = max(FEWEST, 2 * len(owners))
-        self._owners[id(conn)] = member
+        self._owners[cid] = member
 
     def _owner(self, conn: Any) -> Any:
         """Return the pool that *conn* is from."""

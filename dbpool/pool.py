@@ -37,10 +37,11 @@ class SimpleConnectionPool(AbstractConnectionPool[C]):
 class ThreadWaiter(Waiter):
     """Sleeps on a raw lock, because those of threading are Python code that an interrupt can cut in two."""
 
-    __slots__ = ("_bell",)
+    __slots__ = ("_bell", "stood")
 
     def __init__(self, key: Any, ident: int, since: float) -> None:
         super().__init__(key, ident, since)
+        self.stood = 0.0
         self._bell = allocate_lock()
         self._bell.acquire()
 

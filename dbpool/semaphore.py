@@ -21,7 +21,7 @@ class Waiter:
 
     __slots__ = (
         "__weakref__", "conn", "error", "ident", "key", "lease", "look", "patient", "place", "since", "slept",
-        "stood", "ticket", "unused",
+        "ticket", "unused",
     )  # fmt: skip
 
     # Of the connection that it is given:
@@ -29,12 +29,13 @@ class Waiter:
     look: bool  # ... whether it needs a closer look first ...
     unused: float  # ... and for how many seconds nobody heard of it before
 
+    stood = 0.0  # seconds in which the process stood still: they are not taken off its time-out
+
     def __init__(self, key: Any, ident: int, since: float) -> None:
         self.key = key
         self.ident = ident
         self.since = since
         self.slept = False
-        self.stood = 0.0  # seconds in which the process stood still: they are not taken off its time-out
         self.patient = True  # it waits for what may come; else it wants to know at once why it gets nothing
         self.place: Place | None = None
         self.conn: Any = None  # what it is given: a connection ...

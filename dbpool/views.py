@@ -117,7 +117,7 @@ class Views(Core[C]):
             self._next_row = housekeeper.begin(history.period, lambda: _write_row(known, history))
 
     def __repr__(self) -> str:
-        state = self.__dict__.get("_state")  # not there yet where a constructor was refused
+        state = getattr(self, "_state", None)  # not there yet where a constructor was refused
         return f"<{type(self).__name__} {'not made' if state is None else state.describe()}>"
 
     @property
