@@ -212,6 +212,7 @@ def harnessed(module: ModuleType) -> Any:
 
         def __init__(self, key: Any, ident: int, since: float) -> None:
             module.Waiter.__init__(self, key, ident, since)
+            self.stood = 0.0
             self.rings = False
 
         def wake(self) -> None:
