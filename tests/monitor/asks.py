@@ -54,6 +54,14 @@ class Client:
         )
 
 
+def only(client: Client, *path: Any) -> Any:
+    """Return what *path* leads to, of what is told of the only pool."""
+    found: Any = client.pool()
+    for each in path:
+        found = found[each]
+    return found
+
+
 def header(answer: Response, name: str) -> str | None:
     """Return a header of the answer."""
     found = [value for each, value in answer.headers if each.lower() == name.lower()]

@@ -64,6 +64,17 @@ def routes() -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture
+def seen(routes: Callable[..., Client], make: Callable[..., Any]) -> Callable[..., tuple[Any, Client]]:
+    """Make a pool, and an application that tells of it."""
+
+    def seen(**options: Any) -> tuple[Any, Client]:
+        pool = make(**options)
+        return pool, routes(pools=[pool])
+
+    return seen
+
+
+@pytest.fixture
 def serve() -> Iterator[Callable[..., PoolMonitor]]:
     """Start a monitor on any port that is free."""
     made: list[PoolMonitor] = []

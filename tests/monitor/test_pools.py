@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from fakes import FakeConnector
 
 from dbpool import EndpointPool, ThreadedConnectionPool
 
-if TYPE_CHECKING:
-    from .asks import Client
-
-
-@pytest.fixture
-def seen(routes, make):
-    """Make a pool, and tell what is told of it."""
-
-    def seen(**options):
-        pool = make(**options)
-        client = routes(pools=[pool])
-        return pool, client
-
-    return seen
-
-
-def only(client: Client, *path):
-    found = client.pool()
-    for each in path:
-        found = found[each]
-    return found
+from .asks import only
 
 
 def test_without_pools_all_that_are_open_are_found_anew_each_time(routes, make):

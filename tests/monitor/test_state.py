@@ -6,7 +6,6 @@ import json
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING
 
 import pytest
 from unit.threads import Caller, eventually
@@ -17,27 +16,7 @@ from dbpool.monitor import report as reports
 from dbpool.monitor.settings import SHORTEST, advice
 from dbpool.verdict import CODES
 
-if TYPE_CHECKING:
-    from .asks import Client
-
-
-@pytest.fixture
-def seen(routes, make):
-    """Make a pool, and tell what is told of it."""
-
-    def seen(**options):
-        pool = make(**options)
-        client = routes(pools=[pool])
-        return pool, client
-
-    return seen
-
-
-def only(client: Client, *path):
-    found = client.pool()
-    for each in path:
-        found = found[each]
-    return found
+from .asks import only
 
 
 def test_it_has_the_fields_that_the_page_reads(seen):

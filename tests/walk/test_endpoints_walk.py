@@ -10,7 +10,7 @@ import pytest
 from .endpoints_planted import BUGS
 from .endpoints_settings import BY_DAY, BY_NIGHT, Job
 from .loop_planted import planted
-from .test_walk import Row, begin, check, name_of
+from .test_walk import Row, begin, check, name_of, walk_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,22 +22,14 @@ pytestmark = [
 ]
 
 
-def walk(job: Job) -> Row:
-    """Explore one setting; runs in a process of its own."""
-    setting, bound = job
-    result = setting.explored(bound)
-    path = "" if result.violation is None else str(result.violation)
-    return setting.name, result.verdict, result.states, result.transitions, result.depth, result.seconds, path
-
-
 @pytest.fixture(scope="module")
 def by_day() -> Iterator[dict[str, Future[Row]]]:
-    yield from begin(BY_DAY, walk)
+    yield from begin(BY_DAY, walk_loop)
 
 
 @pytest.fixture(scope="module")
 def by_night() -> Iterator[dict[str, Future[Row]]]:
-    yield from begin(BY_NIGHT, walk)
+    yield from begin(BY_NIGHT, walk_loop)
 
 
 @pytest.mark.parametrize("job", BY_DAY, ids=name_of)

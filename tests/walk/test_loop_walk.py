@@ -11,7 +11,7 @@ from .loop_driver import LoopWorld
 from .loop_planted import BUGS, planted
 from .loop_scenarios import LoopSetting
 from .loop_settings import BY_DAY, BY_NIGHT, Job
-from .test_walk import Row, begin, check, name_of
+from .test_walk import Row, begin, check, name_of, walk_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,22 +23,14 @@ pytestmark = [
 ]
 
 
-def walk(job: Job) -> Row:
-    """Explore one setting; runs in a process of its own."""
-    setting, bound = job
-    result = setting.explored(bound)
-    path = "" if result.violation is None else str(result.violation)
-    return setting.name, result.verdict, result.states, result.transitions, result.depth, result.seconds, path
-
-
 @pytest.fixture(scope="module")
 def by_day() -> Iterator[dict[str, Future[Row]]]:
-    yield from begin(BY_DAY, walk)
+    yield from begin(BY_DAY, walk_loop)
 
 
 @pytest.fixture(scope="module")
 def by_night() -> Iterator[dict[str, Future[Row]]]:
-    yield from begin(BY_NIGHT, walk)
+    yield from begin(BY_NIGHT, walk_loop)
 
 
 @pytest.mark.parametrize("job", BY_DAY, ids=name_of)

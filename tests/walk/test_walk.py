@@ -16,6 +16,8 @@ from .settings import BY_DAY, BY_NIGHT, Job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .run import Result
+
 pytestmark = [
     pytest.mark.walk,
     pytest.mark.timeout(900),
@@ -27,7 +29,16 @@ Row = tuple[str, str, int, int, int, float, str]
 def walk(job: Job) -> Row:
     """Explore one setting; runs in a process of its own."""
     setting, bound = job
-    result = explore(setting.scenario(), bound=bound, reduced=True)
+    return row_of(setting, explore(setting.scenario(), bound=bound, reduced=True))
+
+
+def walk_loop(job: Any) -> Row:
+    """Explore one setting of the event loop; runs in a process of its own."""
+    setting, bound = job
+    return row_of(setting, setting.explored(bound))
+
+
+def row_of(setting: Any, result: Result) -> Row:
     path = "" if result.violation is None else str(result.violation)
     return setting.name, result.verdict, result.states, result.transitions, result.depth, result.seconds, path
 
