@@ -20,7 +20,6 @@ from prometheus_client.samples import Sample
 from dbpool import fork
 from dbpool.escaping import escaped
 from dbpool.metrics.tables import (
-    BUCKETS,
     BY_WORD,
     CONNECTIONS,
     CONNECTIONS_TEXT,
@@ -30,9 +29,9 @@ from dbpool.metrics.tables import (
     HOLDS,
     HOLDS_TEXT,
     STATES,
+    cumulated,
     named,
 )
-from dbpool.tally import BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,12 +108,8 @@ def _fill(samples: dict[str, list[Sample]], name: str, stats: PoolStats) -> None
 
 
 def _add_buckets(samples: list[Sample], metric: str, name: str, found: Histogram) -> None:
-    total = 0
-    for bound, count in zip(BOUNDS, found.counts):
-        total += count
-        if bound in BUCKETS:
-            samples.append(Sample(f"{metric}_bucket", {"pool": name, "le": str(bound)}, total))
-    samples.append(Sample(f"{metric}_bucket", {"pool": name, "le": "+Inf"}, found.count))
+    for le, total in cumulated(found):
+        samples.append(Sample(f"{metric}_bucket", {"pool": name, "le": le}, total))
     samples += [
         Sample(f"{metric}_count", {"pool": name}, found.count),
         Sample(f"{metric}_sum", {"pool": name}, found.sum),

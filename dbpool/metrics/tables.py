@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbpool.escaping import escaped
+from dbpool.tally import BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from dbpool.stats import PoolStats
+    from dbpool.tally import Histogram
 
 STATES = ("idle", "used", "connecting", "closing")
 GAUGES = {  # name -> field of stats(), what it is
@@ -51,3 +53,13 @@ def named(found: Iterable[PoolStats]) -> Iterator[tuple[str, PoolStats]]:
         name = escaped(stats.name)
         seen[name] = number = seen.get(name, 0) + 1
         yield (name if number == 1 else f"{name}#{number}"), stats
+
+
+def cumulated(found: Histogram) -> Iterator[tuple[str, int]]:
+    """Return each of BUCKETS, as its label has it, with how many were at most that; the last has all."""
+    total = 0
+    for bound, count in zip(BOUNDS, found.counts):
+        total += count
+        if bound in BUCKETS:
+            yield str(bound), total
+    yield "+Inf", found.count

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from dbpool.escaping import escaped
 from dbpool.metrics.tables import (
-    BUCKETS,
     BY_WORD,
     CONNECTIONS,
     CONNECTIONS_TEXT,
@@ -16,9 +15,9 @@ from dbpool.metrics.tables import (
     HOLDS,
     HOLDS_TEXT,
     STATES,
+    cumulated,
     named,
 )
-from dbpool.tally import BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,12 +69,8 @@ def _lines(pools: Named) -> Iterator[str]:
 
 
 def _buckets(metric: str, name: str, found: Histogram) -> Iterator[str]:
-    total = 0
-    for bound, count in zip(BOUNDS, found.counts):
-        total += count
-        if bound in BUCKETS:
-            yield _line(f"{metric}_bucket", {"pool": name, "le": str(bound)}, total)
-    yield _line(f"{metric}_bucket", {"pool": name, "le": "+Inf"}, found.count)
+    for le, total in cumulated(found):
+        yield _line(f"{metric}_bucket", {"pool": name, "le": le}, total)
     yield _line(f"{metric}_count", {"pool": name}, found.count)
     yield _line(f"{metric}_sum", {"pool": name}, found.sum)
 

@@ -11,6 +11,7 @@ import pytest
 from servers import import_or_skip
 
 from dbpool import PoolExhausted, SimpleConnectionPool
+from dbpool.metrics import tables
 from dbpool.tally import BOUNDS
 
 prometheus_client = import_or_skip("prometheus_client")
@@ -102,7 +103,7 @@ def test_histograms_are_cumulative_and_end_with_all(make, kind, scraped, clock):
 
 
 def test_the_buckets_are_among_those_that_are_counted():
-    assert set(module.BUCKETS) <= set(BOUNDS)
+    assert set(tables.BUCKETS) <= set(BOUNDS)
 
 
 def test_a_server_that_refuses_is_seen(make, kind, driver, scraped):
