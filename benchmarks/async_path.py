@@ -8,14 +8,12 @@ import statistics
 import sys
 import time
 import tracemalloc
-from operator import attrgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable
 
 import asyncpg
 import psycopg_pool
-from common import Report
+from common import AsyncFake, AsyncFakeConnector, Report
 
 import dbpool
 
@@ -27,33 +25,9 @@ TASKS, SIZE, HELD = 10_000, 10, 0.001  # tasks on connections, each held for so 
 QUEUED = 10_000
 
 
-class Fake:
-    """A connection that costs nothing, and that psycopg_pool takes for one of psycopg's."""
-
-    def __init__(self) -> None:
-        self.pgconn = SimpleNamespace(transaction_status=0)  # what psycopg_pool looks at
-        self.status = 0  # what we look at
-
-    @classmethod
-    async def connect(cls, *args: Any, **kwargs: Any) -> Fake:
-        return cls()
-
-    async def close(self) -> None:
-        self.status = 4
-        self.pgconn.transaction_status = 4
-
-
-class FakeConnector(dbpool.AsyncConnector):
-    """Asks a Fake for its status, which costs what asking a psycopg connection does."""
-
-    def __init__(self) -> None:
-        super().__init__(Fake.connect)
-        self.unfit = self.dirty = attrgetter("status")
-
-
 def ours(size: int, **config: Any) -> Any:
     """Return our pool over fakes."""
-    return dbpool.AsyncConnectionPool(size, size, connect=FakeConnector(), config=config)
+    return dbpool.AsyncConnectionPool(size, size, connect=AsyncFakeConnector(), config=config)
 
 
 @contextlib.contextmanager
@@ -96,7 +70,7 @@ def cycle(get: Any, put: Any) -> Callable[[], Awaitable[None]]:
 
 async def fakes(report: Report) -> None:
     """One getconn and putconn, beside psycopg_pool's."""
-    theirs = psycopg_pool.AsyncConnectionPool(connection_class=Fake, min_size=1, max_size=1, open=False)
+    theirs = psycopg_pool.AsyncConnectionPool(connection_class=AsyncFake, min_size=1, max_size=1, open=False)
     async with ours(1) as pool:
         await theirs.open(wait=True)
         mine, their = await ratio(cycle(pool.getconn, pool.putconn), cycle(theirs.getconn, theirs.putconn))

@@ -13,7 +13,7 @@ from operator import attrgetter, methodcaller
 from types import SimpleNamespace
 from typing import Any, Callable
 
-from dbpool import Connector
+from dbpool import AsyncConnector, Connector
 
 
 class Fake:
@@ -60,6 +60,30 @@ class FakeConnector(Connector):
         super().__init__(connect)
         self.unfit = self.dirty = attrgetter("status")
         self.commit, self.rollback = methodcaller("commit"), methodcaller("rollback")
+
+
+class AsyncFake:
+    """A connection that costs nothing, and that psycopg_pool takes for one of psycopg's."""
+
+    def __init__(self) -> None:
+        self.pgconn = SimpleNamespace(transaction_status=0)  # what psycopg_pool looks at
+        self.status = 0  # what we look at
+
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> AsyncFake:
+        return cls()
+
+    async def close(self) -> None:
+        self.status = 4
+        self.pgconn.transaction_status = 4
+
+
+class AsyncFakeConnector(AsyncConnector):
+    """Asks a fake for its status, which costs what asking a psycopg connection does."""
+
+    def __init__(self, connect: Any = AsyncFake.connect) -> None:
+        super().__init__(connect)
+        self.unfit = self.dirty = attrgetter("status")
 
 
 def interleaved(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 import dbpool
+from benchmarks.common import AsyncFake, AsyncFakeConnector
 from benchmarks.peers.base import TIMEOUT
 
 if TYPE_CHECKING:
@@ -20,30 +19,6 @@ class AsyncPool(NamedTuple):
     put: Callable[[Any], Awaitable[Any]]
     close: Callable[[], Awaitable[Any]]
     select: Callable[[Any], Awaitable[Any]]  # SELECT 1 on what get() returned
-
-
-class AsyncFake:
-    """A connection that costs nothing, and that psycopg_pool takes for one of psycopg's."""
-
-    def __init__(self) -> None:
-        self.pgconn = SimpleNamespace(transaction_status=0)  # what psycopg_pool looks at
-        self.status = 0  # what we look at
-
-    @classmethod
-    async def connect(cls, *args: Any, **kwargs: Any) -> AsyncFake:
-        return cls()
-
-    async def close(self) -> None:
-        self.status = 4
-        self.pgconn.transaction_status = 4
-
-
-class AsyncFakeConnector(dbpool.AsyncConnector):
-    """Asks a fake for its status, which costs what asking a psycopg connection does."""
-
-    def __init__(self, connect: Any = AsyncFake.connect) -> None:
-        super().__init__(connect)
-        self.unfit = self.dirty = attrgetter("status")
 
 
 async def nothing(*args: Any) -> None:
