@@ -7,13 +7,12 @@ import contextlib
 import statistics
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import asyncpg
 import psycopg_pool
-from common import AsyncFake, AsyncFakeConnector, Report
+from common import AsyncFake, AsyncFakeConnector, Report, bytes_per_task
 
 import dbpool
 
@@ -136,21 +135,12 @@ async def memory(report: Report, dsn: str) -> None:
 
 
 async def bytes_per_waiter(get: Callable[[], Any]) -> float:
-    """Return what each of QUEUED waiting tasks takes."""
+    """Return what each of QUEUED waiting tasks takes; acquire() makes no coroutine, so both are awaited in one."""
 
     async def wait() -> None:
         await get()
 
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    tasks = [asyncio.ensure_future(wait()) for _ in range(QUEUED)]
-    await asyncio.sleep(0.2)
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    return (after - before) / QUEUED
+    return await bytes_per_task(wait, QUEUED)
 
 
 async def cancelling(report: Report) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import gc
 import json
 import os
 import platform
 import statistics
 import sys
 import time
+import tracemalloc
 from operator import attrgetter, methodcaller
 from types import SimpleNamespace
 from typing import Any, Callable
@@ -93,6 +96,21 @@ def interleaved(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
         for name, run in runs.items():
             results[name].append(run())
     return {name: min(values) for name, values in results.items()}
+
+
+async def bytes_per_task(work: Callable[[], Any], count: int) -> float:
+    """Return what each of *count* tasks takes that do *work*, which does not end."""
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    tasks = [asyncio.ensure_future(work()) for _ in range(count)]
+    await asyncio.sleep(0.2)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return (after - before) / count
 
 
 def median_ratio(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> tuple[float, float, float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-import tracemalloc
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Callable
 
 from benchmarks.bench import Bench, afresh
+from benchmarks.common import bytes_per_task
 from benchmarks.peers import installed
 from benchmarks.peers.tasks import ALL, FAKES, REAL
 from benchmarks.work.contention import CPU, HELD, JAIN, MOST, P50, P99, RATE, jain
@@ -122,22 +121,7 @@ async def bytes_per_waiter(get: Callable[[], Awaitable[Any]]) -> float:
     async def wait() -> None:
         await get()
 
-    return await bytes_per_task(wait) - await bytes_per_task(bare)
-
-
-async def bytes_per_task(work: Callable[[], Any]) -> float:
-    """Return what each of many tasks takes that do *work*, which does not end."""
-    gc.collect()
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    tasks = [asyncio.ensure_future(work()) for _ in range(QUEUED)]
-    await asyncio.sleep(0.2)
-    after, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    return (after - before) / QUEUED
+    return await bytes_per_task(wait, QUEUED) - await bytes_per_task(bare, QUEUED)
 
 
 class Opened:
