@@ -52,7 +52,7 @@ def test_kingbase_without_its_driver_is_the_shim(none_but):
 
 @pytest.mark.parametrize("driver", ["pymysql", "mysqlclient", "MySQLdb", "PyMySQL"])
 def test_a_mysql_uri_is_keywords(driver):
-    import_or_skip("MySQLdb" if "sql" in driver and driver.lower() != "pymysql" else "pymysql")
+    import_or_skip("pymysql" if driver.lower() == "pymysql" else "MySQLdb")
     source = read("mysql://web:s%40cret@db:3307/shop?charset=utf8mb4&ssl_ca=/ca.pem", driver)
     assert source.driver == {"pymysql": "pymysql", "PyMySQL": "pymysql"}.get(driver, "MySQLdb")
     assert dict(source.kwargs) == {
