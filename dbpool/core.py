@@ -174,7 +174,8 @@ class Core(Generic[C]):
             if not (aside and self._begin_thread(self._finish, conn, entry, False)):
                 self._finish(conn, entry, False)
             conn = None
-        self._tell_others()
+        if self._state.limiter is not None or self._state.leaked:
+            self._tell_others()
         return todo.again
 
     def _tell_others(self) -> None:

@@ -158,8 +158,8 @@ class Health(Registry):
         """Say which limit an idle connection has passed, if any."""
         if now >= entry.use_by:
             return "lifetime"
-        surplus = self.size() - len(self.closing) > self.minconn
-        return "idle" if surplus and now - entry.since >= self._idle_limit else None
+        unused = now - entry.since >= self._idle_limit
+        return "idle" if unused and self.size() - len(self.closing) > self.minconn else None
 
     def _over_at_the_left(self, now: float) -> str | None:
         """Look at the one that was put back first; those used least are there."""

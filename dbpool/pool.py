@@ -40,7 +40,12 @@ class ThreadWaiter(Waiter):
     __slots__ = ("_bell", "stood")
 
     def __init__(self, key: Any, ident: int, since: float) -> None:
-        super().__init__(key, ident, since)
+        self.key = key
+        self.ident = ident
+        self.since = since
+        self.slept = False
+        self.patient = True
+        self.place = self.conn = self.error = self.ticket = None
         self.stood = 0.0
         self._bell = allocate_lock()
         self._bell.acquire()

@@ -103,9 +103,11 @@ class PoolState(Health):
             self._shrink(now, todo.close)
         if self.idle and self.limiter is not None:
             self._yield_to_others(todo.close)
-        if self.waiters:
+        queue = self.waiters.queue
+        if queue:
             self._serve(now, todo.close)
-            self._offer(now, len(todo.clean))
+            if len(queue) > len(self.tickets):
+                self._offer(now, len(todo.clean))
         if self.idle:
             self._trim(now, todo.close)
         if self.limiter is not None:
@@ -114,7 +116,7 @@ class PoolState(Health):
             for closer in list(self.closers):
                 closer.wake()
         self.gate = (
-            bool(self.waiters)
+            bool(queue)
             or self.divert
             or self.closed
             or bool(self.drained)
@@ -155,7 +157,8 @@ class PoolState(Health):
                 return
             waiter.wake()
             self.waiters.leave(waiter)
-            self._take_back_ticket(waiter)
+            if waiter.ticket is not None:
+                self._take_back_ticket(waiter)
             if waiter.slept:
                 self.tally.waits.add(now - waiter.since)
             waiter = self.waiters.head()
@@ -166,7 +169,8 @@ class PoolState(Health):
             return True
         conn = None if waiter.key is None else self.keyed.get(waiter.key)
         if conn is None:
-            conn = self._fit(waiter, now, doomed)
+            if self.idle:
+                conn = self._fit(waiter, now, doomed)
             if conn is None:
                 return False
             entry = self.entries[id(conn)]
