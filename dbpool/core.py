@@ -152,11 +152,11 @@ class Core(Generic[C]):
         if self._lock._is_owned():
             state.again.append(True)  # the frame below, in the midst of match(), will match again
             return
-        again = [True]
-        while again:
+        while True:
             with self._lock:
                 todo = state.match(uptime())
-            again = self._do(todo, aside)
+            if not self._do(todo, aside):
+                return
 
     def _look_again(self) -> None:
         """A pool under the same limiter has changed something."""

@@ -60,7 +60,7 @@ class ThreadWaiter(Waiter):
         """Wait to be woken; False after *seconds*."""
         began = monotonic()
         woken = self._bell.acquire(True, seconds)
-        if stood(seconds, began):  # since when is not known
+        if self.conn is None and stood(seconds, began):  # since when is not known
             self.stood += monotonic() - began
         return woken
 
@@ -96,37 +96,47 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
     def _new_waiter(self, key: Any) -> Waiter:
         return ThreadWaiter(key, get_ident(), uptime())
 
-    def _sleep(self, waiter: Waiter, deadline: float) -> bool:
-        now = uptime()
-        left = deadline + waiter.stood - now
-        if left <= 0:
+    def _sleep(self, waiter: Any, deadline: float) -> bool:
+        ticket = waiter.ticket
+        seconds = self._nap(waiter, ticket, deadline)
+        if seconds is None:
             return False
+        waiter.slept = True
+        if not waiter.sleep(seconds) and ticket is not None and ticket.job:
+            self._connect_for(ticket)  # a host that runs no threads
+        return True
+
+    def _nap(self, waiter: Any, ticket: Ticket | None, deadline: float) -> float | None:
+        """Return the seconds after which *waiter* must look again; None once its *deadline* has passed."""
+        now = uptime()
+        left: float = deadline + waiter.stood - now
+        if left <= 0:
+            return None
         if now - waiter.since >= HEARTBEAT:
             _collect(now)
-        if self._config.detect_deadlock and self._in_line() > _others() and self._is_stuck(waiter):
+        if self._may_be_stuck() and self._is_stuck(waiter):
             with self._lock:
                 self._state.tally.deadlocks += 1
             raise self._opener.errors.PoolDeadlock(
                 "connection pool exhausted: every thread of the process waits for this pool, so nobody can put a "
                 f"connection back {self._described()}"
             )
-        assert isinstance(waiter, ThreadWaiter)
-        waiter.slept = True
-        ticket = waiter.ticket
         if ticket is not None and ticket.job:
-            if not waiter.sleep(min(SLOW_THREAD, left)) and ticket.job:
-                self._connect_for(ticket)  # a host that runs no threads
-        else:
-            if ticket is not None and ticket.ref is not None:  # else it has ended
-                left = min(left, max(0.0, ticket.deadline - now))
-            elif now < self._state.retry_at:
-                left = min(left, self._state.retry_at - now)
-            waiter.sleep(min(HEARTBEAT, left))
-        return True
+            return min(SLOW_THREAD, left)
+        if ticket is not None and ticket.ref is not None:  # else it has ended
+            left = min(left, max(0.0, ticket.deadline - now))
+        elif now < self._state.retry_at:
+            left = min(left, self._state.retry_at - now)
+        return min(HEARTBEAT, left)
 
-    def _in_line(self) -> int:
-        limiter, here = self._state.limiter, len(self._state.waiters)
-        return here if limiter is None else max(here, len(limiter.in_line()))
+    def _may_be_stuck(self) -> bool:
+        """A first look: True if no fewer threads are in line than there are beside the first one, and our own."""
+        if not self._config.detect_deadlock:
+            return False
+        limiter, in_line = self._state.limiter, len(self._state.waiters.queue)
+        if limiter is not None:
+            in_line = max(in_line, len(limiter.in_line()))
+        return in_line > _others()
 
     def _is_stuck(self, waiter: Waiter) -> bool:
         """True if nothing can end the wait: all threads are in line here, and nothing is under way.

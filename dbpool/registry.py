@@ -169,9 +169,9 @@ class Registry:
         if self.retry_at != RETIRED and patient and (self.tickets or now < self.retry_at):
             return False
         return (
-            not self.closed
+            self.waiters.room(self.size()) > 0
+            and not self.closed
             and len(self.tickets) < self._max_connecting
-            and self.waiters.room(self.size()) > 0
         )  # fmt: skip
 
     def adopt(self, ticket: Ticket, entry: Entry[Any], conn: Any) -> bool:

@@ -39,14 +39,28 @@ class Shell(Upkeep[C], Returning[C]):
         waiter = self._new_waiter(key)
         waiter.patient = limit != 0
         try:
-            with self._lock:
-                conn = self._state.arrive(waiter)
+            conn = self._line_up(waiter)
             if conn is None:
-                self._settle(aside=waiter.patient)
                 conn = self._await(waiter, limit)
         except BaseException:
             self._abandon(waiter)
             raise
+        if self._state.divert:
+            self._tell_acquired(conn, waiter)
+        return conn
+
+    def _line_up(self, waiter: Waiter) -> Any:
+        """Stand in line, and have all matched at once; or return what the key of *waiter* has already."""
+        with self._lock:
+            conn = self._state.arrive(waiter)
+            if conn is not None:
+                return conn
+            todo = self._state.match(waiter.since)
+        if self._do(todo, aside=waiter.patient):
+            self._settle(aside=waiter.patient)
+        return None
+
+    def _tell_acquired(self, conn: Any, waiter: Waiter) -> None:
         if waiter.slept:
             tell(self._listener, "waited", self, uptime() - waiter.since)
         if self._config.trace:
@@ -54,34 +68,29 @@ class Shell(Upkeep[C], Returning[C]):
             if entry is not None:
                 entry.site = standing.here()
         tell(self._listener, "acquired", self, conn)
-        return conn
 
     def _await(self, waiter: Waiter, limit: float | None) -> Any:
-        """Return what *waiter* is given, looked at closely where that is due."""
+        """Return what *waiter* is given, looked at closely where that is due; open a connection when it is told to."""
         deadline = FOR_EVER if limit is None else waiter.since + limit
         while True:
-            self._wait(waiter, limit, deadline)
+            if limit == 0 and waiter.conn is None:
+                self._hurry(waiter)
+            while waiter.conn is None and waiter.error is None:
+                ticket = waiter.ticket
+                if ticket is not None and not ticket.started:
+                    self._start(ticket)
+                elif limit == 0 and ticket is not None and ticket.ref is None:
+                    self._look_once_more(waiter, ticket)
+                elif self._sleep(waiter, deadline if limit != 0 or ticket is None else ticket.deadline):
+                    if waiter.conn is None and waiter.error is None:  # type: ignore[redundant-expr]  # others change it
+                        self._settle(aside=waiter.patient)
+                else:
+                    self._give_up(waiter, limit)
+                ticket = None
             if waiter.conn is None:
                 self._raise(waiter)
             if not waiter.look or self._examine(waiter, deadline + waiter.stood if limit != 0 else FOR_EVER):
                 return waiter.conn
-
-    def _wait(self, waiter: Waiter, limit: float | None, deadline: float) -> None:
-        """Wait until *waiter* is given a connection or an error; open a connection when it is told to."""
-        if limit == 0 and waiter.conn is None:
-            self._hurry(waiter)
-        while waiter.conn is None and waiter.error is None:
-            ticket = waiter.ticket
-            if ticket is not None and not ticket.started:
-                self._start(ticket)
-            elif limit == 0 and ticket is not None and ticket.ref is None:
-                self._look_once_more(waiter, ticket)
-            elif self._sleep(waiter, deadline if limit != 0 or ticket is None else ticket.deadline):
-                if waiter.conn is None and waiter.error is None:  # type: ignore[redundant-expr]  # others change it
-                    self._settle(aside=waiter.patient)
-            else:
-                self._give_up(waiter, limit)
-            ticket = None
 
     def _look_once_more(self, waiter: Waiter, ticket: Any) -> None:
         """His connect has ended, and who waits for nothing else has nothing yet: it may have served another."""

@@ -100,13 +100,14 @@ class PoolState(Health):
         if self.tickets:
             self._expire(now)
         if self.idle:
-            self._shrink(now, todo.close)
-        if self.idle and self.limiter is not None:
-            self._yield_to_others(todo.close)
+            if self.size() > self._kept or self.closed or self.drained:
+                self._shrink(now, todo.close)
+            if self.limiter is not None and self.idle:
+                self._yield_to_others(todo.close)
         queue = self.waiters.queue
         if queue:
             self._serve(now, todo.close)
-            if len(queue) > len(self.tickets):
+            if self.waiters.room(self.size()) > 0:
                 self._offer(now, len(todo.clean))
         if self.idle:
             self._trim(now, todo.close)
@@ -175,7 +176,8 @@ class PoolState(Health):
                 return False
             entry = self.entries[id(conn)]
             waiter.look = now >= entry.look_at
-            waiter.unused = now - max(entry.since, entry.seen)
+            if waiter.look:
+                waiter.unused = now - max(entry.since, entry.seen)
             entry.holder = waiter.ident
             entry.since = now
             entry.uses += 1
@@ -201,10 +203,13 @@ class PoolState(Health):
         while self.idle:
             conn = self._own(waiter.key) if self._at_home else None
             if conn is None:
-                conn = self._pop_idle(self.take)
-            entry = None if conn is None else self.entries.get(id(conn))
+                try:
+                    conn = self.take()
+                except IndexError:  # a hit was quicker
+                    break
+            entry = self.entries.get(id(conn))
             if entry is None:
-                continue  # a hit was quicker, or it was seized
+                continue  # it was seized
             over = self._over(entry, now)
             if over is None and not self.unfit(conn):
                 return conn
@@ -224,8 +229,10 @@ class PoolState(Health):
 
     def _offer(self, now: float, coming: int) -> None:
         """Issue a ticket for every waiter for whom no connection is under way, while there is room."""
+        if not self.may_connect(now, patient=False):  # before any look at each of them
+            return
         wanted = len(self.waiters) - len(self.tickets) - coming
-        if wanted <= 0 or not self.may_connect(now, patient=False):  # before any look at each of them
+        if wanted <= 0:
             return
         for waiter in list(self.waiters):
             if self.hurry(waiter, now):

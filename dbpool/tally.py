@@ -68,7 +68,8 @@ class Times:
         """It took *seconds* once more."""
         self.count += 1
         self.sum += seconds
-        self.longest = max(self.longest, seconds)
+        if seconds > self.longest:
+            self.longest = seconds
         self.counts[bisect_left(BOUNDS, seconds)] += 1
 
     def frozen(self) -> Histogram:

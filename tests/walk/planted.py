@@ -26,8 +26,8 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     "lost wake-up: nobody matches after a caller has queued": (
         (
             "shell",
-            "            if conn is None:\n                self._settle(aside=waiter.patient)\n                conn = self._await",
-            "            if conn is None:\n                conn = self._await",
+            "            todo = self._state.match(waiter.since)\n        if self._do(todo, aside=waiter.patient):\n            self._settle(aside=waiter.patient)\n",
+            "",
         ),
         Setting(("get", "get"), idle=0),
     ),
@@ -106,8 +106,8 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     "lost connection: match takes it before it knows for whom": (
         (
             "state",
-            "            waiter.wake()\n            self.waiters.leave(waiter)\n            self._take_back_ticket(waiter)\n            if waiter.slept",
-            "            self.waiters.leave(waiter)\n            self._take_back_ticket(waiter)\n            if waiter.slept",
+            "            waiter.wake()\n            self.waiters.leave(waiter)\n            if waiter.ticket is not None:\n                self._take_back_ticket(waiter)\n            if waiter.slept",
+            "            self.waiters.leave(waiter)\n            if waiter.ticket is not None:\n                self._take_back_ticket(waiter)\n            if waiter.slept",
         ),
         Setting(("get", "get")),
     ),
