@@ -45,7 +45,7 @@ class Shell(Upkeep[C], Returning[C]):
         except BaseException:
             self._abandon(waiter)
             raise
-        if self._state.divert:
+        if self._listener is not None or self._config.trace:
             self._tell_acquired(conn, waiter)
         return conn
 
@@ -55,7 +55,7 @@ class Shell(Upkeep[C], Returning[C]):
             conn = self._state.arrive(waiter)
             if conn is not None:
                 return conn
-            todo = self._state.match(waiter.since)
+            todo = self._state.match(uptime())
         if self._do(todo, aside=waiter.patient):
             self._settle(aside=waiter.patient)
         return None

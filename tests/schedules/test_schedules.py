@@ -32,15 +32,16 @@ BUGS = {
         ("todo = Todo()", "todo = Todo(); self.gate = False"),
     ]),
     "who has queued up does not look again": ("dbpool.shell", [
-        ("self._settle(aside=waiter.patient)\n                conn = self", "pass\n                conn = self"),
+        ("            todo = self._state.match(uptime())\n        if self._do(todo, aside=waiter.patient):\n"
+         "            self._settle(aside=waiter.patient)\n", ""),
     ]),
     "a slot is free before its connection is closed": ("dbpool.core", [
         ("in_time = self._opener.close(conn)\n        finally:",
          "self._state.lost.append(entry); self._settle(); self._opener.close(conn)\n        finally:"),
     ]),
     "who is served is not woken": ("dbpool.state", [
-        ("waiter.wake()\n            self.waiters.leave(waiter)\n            self._take_back_ticket(waiter)",
-         "pass\n            self.waiters.leave(waiter)\n            self._take_back_ticket(waiter)"),
+        ("waiter.wake()\n            self.waiters.leave(waiter)\n            if waiter.ticket",
+         "pass\n            self.waiters.leave(waiter)\n            if waiter.ticket"),
     ]),
     "the last close tells nobody": ("dbpool.state", [
         ("closer.wake()", "pass"),

@@ -197,8 +197,8 @@ def test_a_pool_that_is_closed_at_the_look_hands_out_nothing_that_is_open(make, 
         with pytest.raises(PoolClosed):
             pool.getconn()
     else:
-        real = pool._wait
-        pool._wait = lambda *args: (real(*args), pool.closeall())
+        real = pool._line_up
+        pool._line_up = lambda waiter: (real(waiter), pool.closeall())[0]
         assert pool.getconn().closed, "as for a hit, it was closed just after it was handed out"
     assert conn.closes == 1
     assert pool.stats().size == 0

@@ -204,6 +204,7 @@ def test_a_look_is_due_from_its_time_on(state, after, due):
 
 def test_how_long_it_was_unheard_of_counts_from_its_last_lease_or_the_last_look(state):
     (conn,) = opened(state)
+    state.doubt()  # so each is looked at: else nobody asks
     caller = leased(state, conn, now=NOW + 3)
     assert caller.unused == 3.0
     put(state, conn)

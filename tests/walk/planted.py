@@ -26,7 +26,7 @@ BUGS: dict[str, tuple[Patch, Setting]] = {
     "lost wake-up: nobody matches after a caller has queued": (
         (
             "shell",
-            "            todo = self._state.match(waiter.since)\n        if self._do(todo, aside=waiter.patient):\n            self._settle(aside=waiter.patient)\n",
+            "            todo = self._state.match(uptime())\n        if self._do(todo, aside=waiter.patient):\n            self._settle(aside=waiter.patient)\n",
             "",
         ),
         Setting(("get", "get"), idle=0),
