@@ -32,7 +32,8 @@ BUGS = {
         ("todo = Todo()", "todo = Todo(); self.gate = False"),
     ]),
     "who has queued up does not look again": ("dbpool.shell", [
-        ("            todo = self._state.match(uptime())\n        if self._do(todo, aside=waiter.patient):", "        if 0:"),
+        ("            todo = self._state.match(uptime())\n        if self._do(todo, aside=waiter.patient):",
+         "        if 0:"),
     ]),
     "a slot is free before its connection is closed": ("dbpool.core", [
         ("in_time = self._opener.close(conn)\n        finally:",
