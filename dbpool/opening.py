@@ -42,6 +42,7 @@ class Opener:
         self._config = config
         self._bounds = Bounds(config.check_timeout, config.background, threads)
         self.misfit: str | None = None  # what of the options does not suit the server
+        self._asked: Any = None  # the type of connection that was asked for its driver's Error last
         self._compared = False  # the server's limit for idle sessions with ours
         self.args = HiddenArgs(args)
         self.kwargs = HiddenKwargs(kwargs)
@@ -223,7 +224,8 @@ class Opener:
             connector = self._find(conn)
             self._check_level(connector)
             self.connector = connector
-        if self.errors.driver is None:
+        if self.errors.driver is None and type(conn) is not self._asked:
+            self._asked = type(conn)
             error = self.connector.error or _error_of(type(conn))
             if error is not None:
                 self.errors = bind(error)

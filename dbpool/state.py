@@ -234,8 +234,9 @@ class PoolState(Health):
         wanted = len(self.waiters) - len(self.tickets) - coming
         if wanted <= 0:
             return
-        for waiter in list(self.waiters):
-            if self.hurry(waiter, now):
+        for waiter in self.waiters:
+            ticket = waiter.ticket  # most of those who wait for a connect have one under way
+            if (ticket is None or ticket.ref not in self.tickets) and self.hurry(waiter, now):
                 waiter.wake()
                 wanted -= 1
                 if wanted <= 0:
