@@ -1,7 +1,10 @@
 """On CPython without the GIL: stress, walk and model, and the throughput of 1, 2, 4 threads without and with it.
 
 It is looked for on this machine; else built from CPython's source, where a source can be had: a folder or archive that
-DBPOOL_CPYTHON_SOURCE names, or Debian's source package, by apt-get. Else all is skipped, and that is said.
+DBPOOL_CPYTHON_SOURCE names, or Debian's source packages, by apt-get. Else all is skipped, and that is said.
+
+Threads that do nothing but get and put meet at the pool's tables, each of which CPython guards by a lock; threads that
+also do something meet there less often. So both are measured.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ KEPT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dbpool-
 TESTS = ("tests/stress", "tests/walk", "tests/model")
 LIMIT = 1800  # seconds for each: such a CPython is three times as slow
 THREADS, ROUNDS = (1, 2, 4), 9
-RATE = "operations per second"
+RATE, WORKING = "operations per second", "operations per second, 10 us of work each"
+WORK = 500  # turns of an empty loop: about 10 us
+DEBIAN = (("forky", "python3.14"), ("trixie", "python3.13"))  # what is tried, in turn
 WITHOUT, WITH = "without the GIL", "with the GIL"
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pytest>=8", "pytest-timeout", "pytest-cov", "rich", "hypothesis<6.140")  # the last in plain Python
@@ -68,14 +73,25 @@ def source(folder: Path) -> Path:
 
 
 def from_debian(folder: Path) -> Path:
-    """Return the archive in Debian's source package, whose signatures apt-get checks; the machine's lists stay."""
+    """Return the archive in one of Debian's source packages."""
+    errors = []
+    for suite, package in DEBIAN:
+        try:
+            return packaged(folder / suite, suite, package)
+        except Unavailable as exc:  # a suite that is still made may list what the mirror has no more
+            errors.append(str(exc))
+    raise Unavailable("; ".join(errors))
+
+
+def packaged(folder: Path, suite: str, package: str) -> Path:
+    """Return the archive of a source package, whose signatures apt-get checks; the machine's lists stay."""
     keys = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     if shutil.which("apt-get") is None or not keys.exists():
         raise Unavailable("neither DBPOOL_CPYTHON_SOURCE nor apt-get with Debian's keys")
     (folder / "lists" / "partial").mkdir(parents=True)
     (folder / "cache" / "archives" / "partial").mkdir(parents=True)
     sources = folder / "sources.list"
-    sources.write_text(f"deb-src [signed-by={keys}] http://deb.debian.org/debian trixie main\n", encoding="ascii")
+    sources.write_text(f"deb-src [signed-by={keys}] http://deb.debian.org/debian {suite} main\n", encoding="ascii")
     options = {
         "Dir::Etc::SourceList": sources,
         "Dir::Etc::SourceParts": "/dev/null",
@@ -85,8 +101,8 @@ def from_debian(folder: Path) -> Path:
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     run("apt-get", *words, "update", cwd=folder)
-    run("apt-get", *words, "source", "--download-only", "python3.13", cwd=folder)
-    return next(folder.glob("python3.13_*.orig.tar.*z"))
+    run("apt-get", *words, "source", "--download-only", package, cwd=folder)
+    return next(folder.glob(f"{package}_*.orig.tar.*z"))
 
 
 def built() -> Path:
@@ -134,26 +150,38 @@ def environment(gil: str) -> dict[str, str]:
     return {**os.environ, "PYTHON_GIL": gil, "PYTHONPATH": str(ROOT)}
 
 
-def rates(python: Path) -> dict[str, dict[str, list[float]]]:
-    """Measure without and with the GIL, in turn."""
-    samples: dict[str, dict[str, list[float]]] = {WITHOUT: {}, WITH: {}}
+def rates(python: Path) -> dict[tuple[str, str], dict[str, list[float]]]:
+    """Measure without and with the GIL, in turn: the samples of each case and measure, by the number of threads."""
+    samples: dict[tuple[str, str], dict[str, list[float]]] = {}
     for _ in range(ROUNDS):
         for case, gil in ((WITHOUT, "0"), (WITH, "1")):
             done = run(python, "-m", "benchmarks.freethreaded", "--rates", cwd=ROOT, env=environment(gil))
-            for threads, rate in json.loads(done.stdout.splitlines()[-1]).items():
-                name = f"{threads} thread" + ("s" if threads != "1" else "")
-                samples[case].setdefault(name, []).append(rate)
+            for measure, found in json.loads(done.stdout.splitlines()[-1]).items():
+                for threads, rate in found.items():
+                    name = f"{threads} thread" + ("s" if threads != "1" else "")
+                    samples.setdefault((case, measure), {}).setdefault(name, []).append(rate)
     return samples
 
 
-def rates_here() -> dict[int, float]:
-    """Return the operations per second of so many threads, in this process."""
+def rates_here() -> dict[str, dict[int, float]]:
+    """Return the operations per second of so many threads, in this process, without and with work between."""
     from benchmarks.peers import Source
     from benchmarks.peers.ours import THREADED
     from benchmarks.work import hits
 
     pool = THREADED.open(Source("fake"), max(THREADS))
-    return {threads: hits.together(pool, threads)()[hits.RATE] for threads in THREADS}
+
+    def working() -> Any:
+        conn = pool.get()
+        for _ in range(WORK):
+            pass
+        return conn
+
+    busy = pool._replace(get=working)
+    return {
+        RATE: {threads: hits.together(pool, threads)()[hits.RATE] for threads in THREADS},
+        WORKING: {threads: hits.together(busy, threads)()[hits.RATE] for threads in THREADS},
+    }
 
 
 def measure() -> Workload:
@@ -166,8 +194,8 @@ def measure() -> Workload:
         return tape
     tape.notes.append(run(python, "-c", "import sys; print(sys.version)").stdout.splitlines()[0])
     print(tape.notes[0], flush=True)
-    for case, samples in rates(python).items():
-        tape.add(case, RATE, "1/s", samples, lower=False)
+    for (case, measure), samples in rates(python).items():
+        tape.add(case, measure, "1/s", samples, lower=False)
     with tempfile.TemporaryDirectory(prefix="dbpool-freethreaded-") as name:
         tape.notes += [f"{tests}: {words}" for tests, words in suite(python, Path(name)).items()]
     return tape

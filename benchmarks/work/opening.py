@@ -19,7 +19,9 @@ TITLE = "Growth and bursts"
 GROWTH, BURST = "8 callers, connect takes 100 ms, each keeps its own", "50 callers at once, connect 150 ms, query 2 ms"
 SERVED, OPENED = "until all are served", "connections opened"
 ROUNDS = 3
-EXTRA = tuple(Ours("Threaded", max_connecting=limit) for limit in (1, 8, 16))  # what one option does
+# What two options do: how many may be opened at a time, and whether callers connect by themselves.
+EXTRA = (*(Ours("Threaded", max_connecting=limit) for limit in (1, 8, 16)), Ours("Threaded", background=False))
+SAVING = EXTRA[0].name
 
 
 def callers(count: int, work: Callable[[], Any]) -> float:
