@@ -70,8 +70,8 @@ class AbstractConnectionPool(Views[C], Shell[C]):
         # its release in two, as it can a Python method.
         return RLock()
 
-    def _new_waiter(self, key: Any) -> Waiter:
-        return SingleWaiter(key, get_ident(), uptime())
+    def _new_waiter(self, key: Any, limit: float | None = None) -> Waiter:
+        return SingleWaiter(key, get_ident(), uptime(), limit)
 
     # ---- the two hits: no lock. docs/internals tells why each line stands where it does -----------------------------
 

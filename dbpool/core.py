@@ -124,7 +124,7 @@ class Core(Generic[C]):
     def _new_lock(self) -> Any:
         raise NotImplementedError
 
-    def _new_waiter(self, key: Any) -> Waiter:
+    def _new_waiter(self, key: Any, limit: float | None = None) -> Waiter:
         raise NotImplementedError
 
     def _begin_thread(self, work: Any, *args: Any) -> bool:

@@ -136,8 +136,7 @@ class Limiter:
 
     def in_line(self) -> list[Any]:
         """Return who stands in line, in pools where somebody waits because of this limit."""
-        places = [place for state in self._wishers() for place in list(state.waiters.queue)]
-        return [waiter for waiter in [place() for place in places] if waiter is not None]
+        return [waiter for state in self._wishers() for waiter in state.waiters]
 
     def under_way(self) -> bool:
         """True while something may come of itself in any of the pools. Called without a lock held."""

@@ -15,7 +15,7 @@ from dbpool import standing
 from dbpool.abstract import AbstractConnectionPool
 from dbpool.clock import stood, uptime
 from dbpool.config import DEFAULT, PoolConfig, Timeout
-from dbpool.entry import ThreadKey, ThreadRef, Ticket
+from dbpool.entry import FOR_EVER, ThreadKey, ThreadRef, Ticket
 from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.housekeeper import housekeeper
 from dbpool.semaphore import Waiter
@@ -37,16 +37,10 @@ class SimpleConnectionPool(AbstractConnectionPool[C]):
 class ThreadWaiter(Waiter):
     """Sleeps on a raw lock, because those of threading are Python code that an interrupt can cut in two."""
 
-    __slots__ = ("_bell", "stood")
+    __slots__ = ("_bell",)
 
-    def __init__(self, key: Any, ident: int, since: float) -> None:
-        self.key = key
-        self.ident = ident
-        self.since = since
-        self.slept = False
-        self.patient = True
-        self.place = self.conn = self.error = self.ticket = None
-        self.stood = 0.0
+    def __init__(self, key: Any, ident: int, since: float, limit: float | None = None) -> None:
+        Waiter.__init__(self, key, ident, since, limit)  # what takes a tenth of a microsecond longer with super()
         self._bell = allocate_lock()
         self._bell.acquire()
 
@@ -60,8 +54,8 @@ class ThreadWaiter(Waiter):
         """Wait to be woken; False after *seconds*."""
         began = monotonic()
         woken = self._bell.acquire(True, seconds)
-        if self.conn is None and stood(seconds, began):  # since when is not known
-            self.stood += monotonic() - began
+        if self.conn is None and self.limit and stood(seconds, began):  # since when is not known
+            self.limit += monotonic() - began
         return woken
 
 
@@ -93,10 +87,10 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
     def _new_lock(self) -> Any:
         return RLock()
 
-    def _new_waiter(self, key: Any) -> Waiter:
-        return ThreadWaiter(key, get_ident(), uptime())
+    def _new_waiter(self, key: Any, limit: float | None = None) -> Waiter:
+        return ThreadWaiter(key, get_ident(), uptime(), limit)
 
-    def _sleep(self, waiter: Any, deadline: float) -> bool:
+    def _sleep(self, waiter: Any, deadline: float | None = None) -> bool:
         ticket = waiter.ticket
         seconds = self._nap(waiter, ticket, deadline)
         if seconds is None:
@@ -106,10 +100,12 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             self._connect_for(ticket)  # a host that runs no threads
         return True
 
-    def _nap(self, waiter: Any, ticket: Ticket | None, deadline: float) -> float | None:
-        """Return the seconds after which *waiter* must look again; None once its *deadline* has passed."""
+    def _nap(self, waiter: Any, ticket: Ticket | None, deadline: float | None) -> float | None:
+        """Return the seconds after which *waiter* must look again; None once it is out of time."""
         now = uptime()
-        left: float = deadline + waiter.stood - now
+        if deadline is None:
+            deadline = FOR_EVER if waiter.limit is None else waiter.since + waiter.limit
+        left: float = deadline - now
         if left <= 0:
             return None
         if now - waiter.since >= HEARTBEAT:
@@ -220,15 +216,14 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
             errors.append(self._opener.errors.PoolTimeout(text))
 
     def _wait_until_empty(self, limit: float | None) -> None:
-        waiter = self._new_waiter(None)
-        deadline = float("inf") if limit is None else waiter.since + limit
+        waiter = self._new_waiter(None, limit)
         with self._lock:
             self._state.closers.join(waiter)
         while True:
             self._settle()
             with self._lock:
                 left = self._state.size()
-            if not left or not self._sleep(waiter, deadline):
+            if not left or not self._sleep(waiter):
                 return
 
 

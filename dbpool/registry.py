@@ -232,7 +232,7 @@ class Registry:
         return delivered
 
     def _refuse(self, waiter: Waiter, error: BaseException) -> bool:
-        if waiter.place not in self.waiters:
+        if waiter.place is None:
             return False
         waiter.error = error
         waiter.wake()
@@ -321,7 +321,7 @@ class Registry:
         for held in (self.idle, self.entries, self.leases, self.keyed, self.tickets, self.closing, self.drained):
             held.clear()
         for waiting in (self.waiters, self.closers):
-            waiting.queue.clear()
+            waiting.clear()
         self.lost.clear()
         self.leaked.clear()
         self.discards.clear()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Shell(Upkeep[C], Returning[C]):
     """One pool's state, lock and opener, and everything slow that is done for it."""
 
-    def _sleep(self, waiter: Waiter, deadline: float) -> bool:
-        """Wait until *waiter* is woken or its heartbeat; False once *deadline* has passed."""
+    def _sleep(self, waiter: Waiter, deadline: float | None = None) -> bool:
+        """Wait until *waiter* is woken or its heartbeat; False once it, or a *deadline*, is out of time."""
         return False
 
     # ---- getting ----------------------------------------------------------------------------------------------------
@@ -36,8 +36,7 @@ class Shell(Upkeep[C], Returning[C]):
         limit = self._limit(timeout)
         if self._lock._is_owned():  # a finalizer or a signal handler, in the midst of match()
             raise self._opener.errors.PoolExhausted("connection pool exhausted: getconn was entered from within itself")
-        waiter = self._new_waiter(key)
-        waiter.patient = limit != 0
+        waiter = self._new_waiter(key, limit)
         try:
             conn = self._line_up(waiter)
             if conn is None:
@@ -71,7 +70,6 @@ class Shell(Upkeep[C], Returning[C]):
 
     def _await(self, waiter: Waiter, limit: float | None) -> Any:
         """Return what *waiter* is given, looked at closely where that is due; open a connection when it is told to."""
-        deadline = FOR_EVER if limit is None else waiter.since + limit
         while True:
             if limit == 0 and waiter.conn is None:
                 self._hurry(waiter)
@@ -81,7 +79,7 @@ class Shell(Upkeep[C], Returning[C]):
                     self._start(ticket)
                 elif limit == 0 and ticket is not None and ticket.ref is None:
                     self._look_once_more(waiter, ticket)
-                elif self._sleep(waiter, deadline if limit != 0 or ticket is None else ticket.deadline):
+                elif self._sleep(waiter, None if limit != 0 or ticket is None else ticket.deadline):
                     if waiter.conn is None and waiter.error is None:  # type: ignore[redundant-expr]  # others change it
                         self._settle(aside=waiter.patient)
                 else:
@@ -89,7 +87,7 @@ class Shell(Upkeep[C], Returning[C]):
                 ticket = None
             if waiter.conn is None:
                 self._raise(waiter)
-            if not waiter.look or self._examine(waiter, deadline + waiter.stood if limit != 0 else FOR_EVER):
+            if waiter.unused is None or self._examine(waiter, waiter.since + (waiter.limit or FOR_EVER)):
                 return waiter.conn
 
     def _look_once_more(self, waiter: Waiter, ticket: Any) -> None:

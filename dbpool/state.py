@@ -175,9 +175,7 @@ class PoolState(Health):
             if conn is None:
                 return False
             entry = self.entries[id(conn)]
-            waiter.look = now >= entry.look_at
-            if waiter.look:
-                waiter.unused = now - max(entry.since, entry.seen)
+            unused = now - max(entry.since, entry.seen) if now >= entry.look_at else None
             entry.holder = waiter.ident
             entry.since = now
             entry.uses += 1
@@ -193,8 +191,8 @@ class PoolState(Health):
         else:
             entry = self.entries[id(conn)]
             entry.shared += 1
-            waiter.look = False
-        waiter.lease = entry.uses
+            unused = None
+        waiter.terms = entry.uses, unused
         waiter.conn = conn
         return True
 

@@ -48,7 +48,8 @@ class Upkeep(Connecting[C]):
         entry = self._entries.get(id(waiter.conn))
         if entry is None:  # closed meanwhile
             return True
-        waiter.unused += self._notice_sleep()
+        unused = (waiter.unused or 0.0) + self._notice_sleep()
+        waiter.terms = waiter.lease, unused
         if uptime() >= entry.use_by:  # known only now
             self._reject(waiter, entry, "lifetime")
             return False
@@ -57,7 +58,7 @@ class Upkeep(Connecting[C]):
             return self._glance(waiter, entry)
         # Half of what is left: the other half is for opening another.
         try:
-            error = self._fault(waiter.conn, entry, waiter.unused, None if left == FOR_EVER else left / 2)
+            error = self._fault(waiter.conn, entry, unused, None if left == FOR_EVER else left / 2)
         except BaseException:  # whatever was cut off in the midst of it, nobody else is to find out
             with self._lock:
                 self._state.retire(entry, "interrupted")
@@ -84,7 +85,7 @@ class Upkeep(Connecting[C]):
         if error is not None:
             self._note_loss(entry, error)
             # A server that lets everybody in and answers nobody is not to be stormed.
-            self._mute = self._mute + 1 if entry.uses <= 1 and waiter.unused < NEW else 0
+            self._mute = self._mute + 1 if entry.uses <= 1 and (waiter.unused or 0.0) < NEW else 0
             if self._mute >= MUTE:
                 self._state.distrust(waiter, uptime() + self._backoff.next())
         return doomed

@@ -35,13 +35,11 @@ HEARTBEAT = 1.0  # seconds after which a pool with waiters looks by itself: noth
 class TaskWaiter(Waiter):
     """Sleeps on a future of the loop's."""
 
-    __slots__ = ("deadline", "future", "limit")
+    __slots__ = ("deadline", "future")
 
-    def __init__(self, key: Any, ident: Any, since: float) -> None:
-        super().__init__(key, ident, since)
-        self.look, self.lease = False, 0  # until it is given a connection
-        self.limit: float | None = None  # seconds it may wait
-        self.deadline = FOR_EVER
+    def __init__(self, key: Any, ident: Any, since: float, limit: float | None = None) -> None:
+        super().__init__(key, ident, since, limit)
+        self.deadline = since + limit if limit else FOR_EVER
         self.future: Any = None  # while it sleeps
 
     def wake(self) -> None:
@@ -84,8 +82,8 @@ class AsyncCore(Views[C], Shell[C]):
     def _new_lock(self) -> Any:
         return RLock()  # it tells when it is entered again, by a finalizer or a signal
 
-    def _new_waiter(self, key: Any) -> TaskWaiter:
-        return TaskWaiter(key, current(self._loop), uptime())
+    def _new_waiter(self, key: Any, limit: float | None = None) -> TaskWaiter:
+        return TaskWaiter(key, current(self._loop), uptime(), limit)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 

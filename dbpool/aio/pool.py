@@ -94,7 +94,7 @@ class AsyncConnectionPool(AsyncShell[C]):
                 awaited = self._awaited(waiter)
                 if awaited is not None:
                     await awaited
-                elif (waiter.key is None and not waiter.look) or await self._examine(waiter):
+                elif (waiter.key is None and waiter.unused is None) or await self._examine(waiter):
                     return self._received(waiter)  # type: ignore[no-any-return]
         except BaseException:
             self._abandon(waiter)

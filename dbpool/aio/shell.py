@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dbpool.config import Timeout
     from dbpool.errors import PoolError
 
-NONE = -1  # no lease has this number: what the key had before is not given back by who leaves
 SPARE = 20  # of the loop's time at most one part in so many goes into looking at all who wait
 
 
@@ -40,11 +39,7 @@ class AsyncShell(AsyncUpkeep[C], AsyncReturning[C]):
         self._bind()
         if not self._begun:
             self._begin_open()
-        waiter = self._new_waiter(key)
-        waiter.limit = limit
-        waiter.patient = limit != 0
-        if limit:
-            waiter.deadline = waiter.since + limit
+        waiter = self._new_waiter(key, limit)
         try:
             self._queue(waiter)
         except BaseException:

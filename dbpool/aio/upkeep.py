@@ -33,9 +33,10 @@ class AsyncUpkeep(AsyncConnecting[C]):
         entry, deadline = self._entries.get(id(waiter.conn)), waiter.deadline
         if entry is None:  # closed meanwhile
             return True
-        if not waiter.look:
+        if waiter.unused is None:
             return await self._share(waiter, entry)
-        waiter.unused += self._notice_sleep()
+        unused = waiter.unused + self._notice_sleep()
+        waiter.terms = waiter.lease, unused
         if uptime() >= entry.use_by:  # known only now
             self._reject(waiter, entry, "lifetime")
             return False
@@ -46,7 +47,7 @@ class AsyncUpkeep(AsyncConnecting[C]):
         cid = id(waiter.conn)
         looked = self._looks[cid] = asyncio.get_running_loop().create_future()
         try:
-            error = await self._fault(waiter.conn, entry, waiter.unused, None if left == FOR_EVER else left / 2)
+            error = await self._fault(waiter.conn, entry, unused, None if left == FOR_EVER else left / 2)
         except BaseException:  # cancelled: whatever was cut off in the midst of it, nobody else is to find out
             self._take_back(waiter, entry, "interrupted")
             raise
@@ -100,7 +101,7 @@ class AsyncUpkeep(AsyncConnecting[C]):
         if waiter.conn is None:
             self._settle()
         else:
-            waiter.look, waiter.lease = False, self._entries[id(waiter.conn)].uses
+            waiter.terms = self._entries[id(waiter.conn)].uses, None
 
     def _reject(self, waiter: Waiter, entry: Entry[Any], reason: str, error: Exception | None = None) -> None:
         self._take_back(waiter, entry, reason, error)

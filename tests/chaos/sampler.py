@@ -96,7 +96,7 @@ class Sampler:
         scene, began = self._scene, time.monotonic()
         state = scene.pool._state
         line = [scene.number_of(waiter.ident) for waiter in state.waiters]
-        first = next(iter(state.waiters.queue), None)
+        first = next((waiter.place for waiter in state.waiters), None)
         is_room = state.idle or (len(line) > len(state.tickets) and state.may_connect(uptime()))
         # What was closed counts among the discards as soon as it is not being closed any more.
         calm = None if state.closing else [sum(state.discards.values()), state.connect_errors]

@@ -149,7 +149,7 @@ class Announcing(ThreadedConnectionPool[Any]):
         self.asleep.acquire()
         super().__init__(*args, **more)
 
-    def _sleep(self, waiter: Any, deadline: float) -> bool:
+    def _sleep(self, waiter: Any, deadline: float | None = None) -> bool:
         if self.asleep.locked():
             self.asleep.release()
         return super()._sleep(waiter, deadline)

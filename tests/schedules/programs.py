@@ -103,9 +103,9 @@ class Run:
         overflow = self.program.config.get("max_overflow", 0)
         return float("inf") if overflow is None else maxconn + overflow
 
-    def new_waiter(self, key: Any) -> Any:
+    def new_waiter(self, key: Any, limit: float | None = None) -> Any:
         """Know all of them, to see whether they are woken."""
-        waiter = self._new_waiter(key)
+        waiter = self._new_waiter(key, limit)
         self.waiters.add(waiter)
         return waiter
 

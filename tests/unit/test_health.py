@@ -228,7 +228,7 @@ def refuse(state, refusal, retry_at=NOW + 5, waiters=()):
 def in_line(state, number, patient=True):
     callers = [Caller() for _ in range(number)]
     for caller in callers:
-        caller.patient = patient
+        caller.limit = None if patient else 0
         state.arrive(caller)
     state.match(NOW)
     return callers

@@ -199,7 +199,7 @@ def test_only_those_who_slept_count_as_having_waited(state):
 @pytest.mark.parametrize(("after", "due"), [(0, False), (9, False), (10, True), (11, True)])
 def test_a_look_is_due_from_its_time_on(state, after, due):
     (conn,) = opened(state)
-    assert leased(state, conn, now=NOW + after).look is due
+    assert (leased(state, conn, now=NOW + after).unused is not None) is due
 
 
 def test_how_long_it_was_unheard_of_counts_from_its_last_lease_or_the_last_look(state):
@@ -235,11 +235,11 @@ def test_a_lease_under_a_key_begins_with_no_block_and_nobody_who_shares_it(state
 def test_who_finds_that_its_key_has_a_connection_by_now_shares_it_as_it_is(state):
     (conn,) = opened(state)
     first, second = Caller("a"), Caller("a")
-    second.look = True  # that of another one, which it was given before and which was no good
+    second.terms = 7, 5.0  # those of another one, which it was given before and which was no good
     queued(state, first, second, now=NOW + 20)
     entry = state.entries[id(conn)]
     assert (first.conn, second.conn) == (conn, conn)
-    assert (first.look, second.look) == (True, False)
+    assert (first.unused is None, second.unused is None) == (False, True)
     assert (entry.uses, second.lease, entry.shared) == (1, 1, 2)
 
 
@@ -348,7 +348,7 @@ def test_connects_that_are_nobodys_serve_those_in_line(state):
 
 def test_while_the_server_refuses_only_who_is_not_patient_is_told_to_connect(state):
     patient, hasty = Caller(), Caller()
-    hasty.patient = False
+    hasty.limit = 0
     state.retry_at = NOW + 5
     queued(state, patient, hasty)
     assert (patient.ticket, hasty.woken) == (None, 1)

@@ -38,7 +38,7 @@ def test_unless_told_otherwise_it_opens_at_once_keeps_for_ever_and_lets_anybody_
     state.tickets.clear()
     conns = opened(state, 2)
     assert state.match(NOW + 10**9).close == []
-    assert leased(state, conns[1], now=NOW + 10**9).look is False
+    assert leased(state, conns[1], now=NOW + 10**9).unused is None
     ticket = state.issue(NOW)
     state.match(NOW + 10**9)
     assert ticket.ref in state.tickets, "a connect may take as long as it likes"

@@ -72,12 +72,19 @@ def test_who_is_out_of_time_does_not_sleep(pool, deadline):
     assert not waiter.slept
 
 
-def test_the_time_in_which_the_process_stood_still_is_not_taken_off(pool):
+def test_who_may_wait_for_so_long_waits_no_longer(pool):
     waiter = Sleeper()
-    waiter.stood = 5.0
-    assert pool._sleep(waiter, NOW - 4.5)
+    waiter.limit = 0.5
+    assert pool._sleep(waiter)
     assert waiter.slept_for == [0.5]
-    assert not pool._sleep(waiter, NOW - 5)
+    waiter.since -= 0.5
+    assert not pool._sleep(waiter)
+
+
+def test_who_waits_for_ever_is_never_out_of_time(pool):
+    waiter = Sleeper(since=NOW - 10**6)
+    assert pool._sleep(waiter)
+    assert waiter.slept_for == [1.0]
 
 
 def test_who_waits_for_its_connect_looks_when_that_is_out_of_time(pool):
@@ -149,23 +156,23 @@ def test_a_helper_that_begins_late_is_left_to_its_work(pool, driver):
 
 
 def test_who_was_woken_before_it_slept_does_not_sleep():
-    waiter = ThreadWaiter(None, 1, NOW)
+    waiter = ThreadWaiter(None, 1, NOW, 60.0)
     waiter.wake()
     waiter.wake()  # twice is once
     assert waiter.sleep(60) is True
     assert waiter.sleep(0.001) is False
-    assert waiter.stood == 0.0
+    assert waiter.limit == 60.0
 
 
 def test_who_slept_too_long_adds_the_time_in_which_the_process_stood_still(monkeypatch):
-    waiter, clock = ThreadWaiter(None, 1, NOW), [5.0, 17.0, 20.0, 22.0]
+    waiter, clock = ThreadWaiter(None, 1, NOW, 60.0), [5.0, 17.0, 20.0, 22.0]
     monkeypatch.setattr("dbpool.pool.monotonic", lambda: clock.pop(0))
     monkeypatch.setattr("dbpool.pool.stood", lambda seconds, began: 6.0 if (seconds, began) in known else 0.0)
     known = [(0.001, 5.0), (0.001, 20.0)]
     assert waiter.sleep(0.001) is False
-    assert waiter.stood == 12.0, "since when it stood still is not known"
+    assert waiter.limit == 72.0, "since when it stood still is not known"
     assert waiter.sleep(0.001) is False
-    assert waiter.stood == 14.0
+    assert waiter.limit == 74.0
 
 
 # ---- what was dropped in cycles ----------------------------------------------------------------------------------

@@ -25,14 +25,15 @@ def test_only_who_wakes_far_too_late_takes_it_for_a_standstill(monkeypatch):
 # ---- who waits ---------------------------------------------------------------------------------------------
 
 
-def test_a_waiter_counts_none_of_a_sleep_in_which_the_process_stood_still(monkeypatch):
-    waiter, readings = ThreadWaiter(None, 1, 0.0), iter((10.0, 12.5))
+@pytest.mark.parametrize(("limit", "then"), [(5.0, 7.5), (0.0, 0.0), (None, None)])
+def test_a_waiter_counts_none_of_a_sleep_in_which_the_process_stood_still(monkeypatch, limit, then):
+    waiter, readings = ThreadWaiter(None, 1, 0.0, limit), iter((10.0, 12.5))
     assert not waiter.sleep(0.001)
-    assert waiter.stood == 0.0
+    assert waiter.limit == limit
     monkeypatch.setattr("dbpool.pool.monotonic", lambda: next(readings))
     monkeypatch.setattr("dbpool.clock.time", SimpleNamespace(monotonic=lambda: 12.5))
     waiter.sleep(0.001)
-    assert waiter.stood == 2.5
+    assert waiter.limit == then
 
 
 @pytest.mark.synchronous
@@ -44,7 +45,7 @@ def test_a_standstill_is_not_taken_off_the_timeout(make, monkeypatch):
 
     def stand_still(waiter, seconds):
         if not slept:
-            waiter.stood += 1000.0
+            waiter.limit += 1000.0
         slept.append(seconds)
         return nap(waiter, seconds)
 

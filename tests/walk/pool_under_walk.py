@@ -100,7 +100,7 @@ IGNORE: dict[str, Any] = {
         "opened", "aborted", "connect_errors", "timeouts", "refused", "uses_of_closed", "tally",
         "discards", "errors", "last_error", "name", "unfit", "again",
     },
-    "WalkWaiter": {"since", "slept", "ident", "unused"},
+    "WalkWaiter": {"since", "slept", "ident"},
     "WalkPool": {
         "_config", "_opener", "_unfit", "_dirty", "_commit", "_pending", "_slept", "_backoff", "_mute", "_process",
         "_storms", "_history", "_next_row", "_listener", "_entry_numbers",
@@ -210,9 +210,8 @@ def harnessed(module: ModuleType) -> Any:
     class WalkWaiter(module.ThreadWaiter):  # type: ignore[misc,name-defined]
         __slots__ = ("rings",)
 
-        def __init__(self, key: Any, ident: int, since: float) -> None:
-            module.Waiter.__init__(self, key, ident, since)
-            self.stood = 0.0
+        def __init__(self, key: Any, ident: int, since: float, limit: float | None) -> None:
+            module.Waiter.__init__(self, key, ident, since, limit)
             self.rings = False
 
         def wake(self) -> None:
@@ -235,8 +234,8 @@ def harnessed(module: ModuleType) -> Any:
             return woken
 
     class WalkPool(module.ThreadedConnectionPool):  # type: ignore[misc,name-defined]
-        def _new_waiter(self, key: Any) -> Any:
-            return WalkWaiter(key, walk_ident(), uptime())
+        def _new_waiter(self, key: Any, limit: float | None = None) -> Any:
+            return WalkWaiter(key, walk_ident(), uptime(), limit)
 
         def _described(self) -> str:
             return "of a pool under walk"
