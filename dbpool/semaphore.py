@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
@@ -136,8 +135,10 @@ class FifoSemaphore:
     def forget(self, place: Place) -> None:
         """Remove the place of a waiter that is gone."""
         if place not in self.left:
-            with suppress(ValueError):  # it came to the head before
+            try:
                 self.queue.remove(place)
+            except ValueError:  # it came to the head before
+                pass
 
     def head(self) -> Waiter | None:
         """The longest waiting one, or None. It stays where it is: peek, give, wake, and only then leave."""

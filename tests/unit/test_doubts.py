@@ -93,7 +93,7 @@ def test_who_is_patient_waits_for_a_server_that_does_not_answer(state):
 
 def test_who_is_not_patient_is_told_that_the_server_does_not_answer_and_why(state):
     caller = Caller()
-    caller.patient = False
+    caller.limit = 0
     state.arrive(caller)
     state.last_error = ValueError()
     state.distrust(caller, NOW + 5)

@@ -205,50 +205,49 @@ def test_after_an_error_the_other_helpers_are_not_waited_for(make):
 
 @pytest.fixture
 def sleeps(make, monkeypatch):
-    """A pool one of whose connections is leased, and the deadlines until which it sleeps."""
-    pool, deadlines = make(maxconn=1), []
+    """A pool one of whose connections is leased, and the limits until which it sleeps."""
+    pool, limits = make(maxconn=1), []
     conn = pool.getconn()
-    monkeypatch.setattr("dbpool.pool.uptime", lambda: 1000.0)
-    monkeypatch.setattr(pool, "_sleep", lambda waiter, deadline: deadlines.append(deadline) or len(deadlines) < 3)
-    return pool, conn, deadlines
+    monkeypatch.setattr(pool, "_sleep", lambda waiter: limits.append(waiter.limit) or len(limits) < 3)
+    return pool, conn, limits
 
 
-@pytest.mark.parametrize(("limit", "deadline"), [(None, float("inf")), (0.0, 1000.0), (5.0, 1005.0)])
-def test_who_waits_for_the_end_sleeps_until_its_time_is_up(sleeps, limit, deadline):
-    pool, _, deadlines = sleeps
+@pytest.mark.parametrize("limit", [None, 0.0, 5.0])
+def test_who_waits_for_the_end_sleeps_until_its_time_is_up(sleeps, limit):
+    pool, _, limits = sleeps
     pool._wait_until_empty(limit)
-    assert deadlines == [deadline] * 3
+    assert limits == [limit] * 3
 
 
 def test_who_waits_for_the_end_goes_when_nothing_is_open(sleeps, monkeypatch):
-    pool, conn, deadlines = sleeps
+    pool, conn, limits = sleeps
     pool._state.shut()
-    monkeypatch.setattr(pool, "_sleep", lambda waiter, deadline: (deadlines.append(deadline), pool.putconn(conn)))
+    monkeypatch.setattr(pool, "_sleep", lambda waiter: (limits.append(waiter.limit), pool.putconn(conn)))
     pool._wait_until_empty(5.0)
-    assert len(deadlines) == 1
+    assert len(limits) == 1
     pool._wait_until_empty(5.0)
-    assert len(deadlines) == 1
+    assert len(limits) == 1
 
 
 def test_who_waits_for_the_end_notices_what_was_dropped(sleeps, monkeypatch):
-    pool, conn, deadlines = sleeps
+    pool, conn, limits = sleeps
     entry = pool._entries[id(conn)]
 
-    def drop(waiter, deadline):
-        deadlines.append(deadline)
+    def drop(waiter):
+        limits.append(waiter.limit)
         assert pool._state.condemn(conn, "lost")
         pool._state.lost.append(entry)
-        return len(deadlines) < 3
+        return len(limits) < 3
 
     monkeypatch.setattr(pool, "_sleep", drop)
     pool._wait_until_empty(5.0)
-    assert len(deadlines) == 1
+    assert len(limits) == 1
 
 
 def test_who_waits_for_the_end_is_woken_by_it(sleeps, monkeypatch):
     pool, conn, _ = sleeps
     pool._state.shut()
-    monkeypatch.setattr(pool, "_sleep", lambda waiter, deadline: (pool.putconn(conn), rung.append(waiter.sleep(0))))
+    monkeypatch.setattr(pool, "_sleep", lambda waiter: (pool.putconn(conn), rung.append(waiter.sleep(0))))
     rung = []
     pool._wait_until_empty(5.0)
     assert rung == [True]

@@ -98,6 +98,7 @@ def alive_at_each_look(statements: str) -> tuple[list[bool], list[Any]]:
         ("held = [self.idle.pop()]\nfor each in held:\n    held = each = None\n    look()", [True]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:'return' in a 'finally':SyntaxWarning")  # as CPython 3.14 has it
 def test_temporaries_hold_nothing_longer_than_the_value_stack(statements: str, alive: list[bool]) -> None:
     seen, concealed = alive_at_each_look(statements)
     assert seen == alive
