@@ -1,4 +1,4 @@
-"""Writes the figures of the committed results into both READMEs, between two marks; `make bench` ends with it."""
+"""Writes the figures of the committed results into READMEs and documents, between two marks; `make bench` ends so."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import figures
 from benchmarks.results import load
 from benchmarks.tables import number
-from benchmarks.words import WORDS
+from benchmarks.words import FIGURES, WORDS
 from benchmarks.work import contention, end_to_end, hits, memory, opening, tasks
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- the figures of benchmarks/results -->", "<!-- their end -->"
 FILES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
+PAGES = {language: ROOT / "docs" / language / "measured.md" for language in FILES}
 LEVEL = 0.03  # nobody is ahead by so little
 PICTURES = ("hits", "contention", "opening", "end-to-end", "memory", "asyncio")
 
@@ -121,17 +123,37 @@ def section(results: Results, about: dict[str, Any], language: str) -> str:
     return "\n".join([measured, "", *lines, "", *losses, "", *pictures])
 
 
-def filled(text: str, results: Results, about: dict[str, Any], language: str) -> str:
-    """Return the page with the section of these results."""
+def promised(results: Results, about: dict[str, Any], language: str) -> str:
+    """Return the table of what was promised and what was measured."""
+    words = WORDS[language]
+    lines = [words["promised"], "| --- | ---: | ---: | --- | --- |"]
+    for line in figures.lines(results):
+        what = line.what if language == "en" else FIGURES[line.what]
+        met = {True: "", False: words["missed"], None: words["unmeasured"]}[line.met]
+        lines.append(f"| {what} | {line.must} | {line.value} | {met} | {line.detail} |")
+    return "\n".join([words["measured"].format(**about["machine"]), "", *lines])
+
+
+def pages() -> list[tuple[Path, str, Any]]:
+    """Return each file that has figures, its language, and what writes them."""
+    return [
+        *((file, language, section) for language, file in FILES.items()),
+        *((file, language, promised) for language, file in PAGES.items()),
+    ]
+
+
+def filled(text: str, written: str) -> str:
+    """Return the page with what stands between the marks."""
     marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    return marked.sub(lambda _: f"{BEGIN}\n{section(results, about, language)}\n{END}", text)
+    return marked.sub(lambda _: f"{BEGIN}\n{written}\n{END}", text)
 
 
 def fill() -> None:
-    """Write both pages."""
+    """Write all pages."""
     results, about = load()
-    for language, file in FILES.items():
-        file.write_text(filled(file.read_text(encoding="utf-8"), results, about, language), encoding="utf-8")
+    for file, language, write in pages():
+        text = file.read_text(encoding="utf-8")
+        file.write_text(filled(text, write(results, about, language)), encoding="utf-8")
 
 
 if __name__ == "__main__":

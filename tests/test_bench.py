@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from test_samples import ROOT
 
-from benchmarks import bench, check, figures, readme, results
+from benchmarks import bench, check, figures, readme, results, words
 from benchmarks.results import Series, Workload
 from benchmarks.work import contention, hits
 from dbpool import ThreadedConnectionPool
@@ -28,12 +28,15 @@ def measured(ours: float, theirs: float = 1000.0) -> Results:
     return {"hits": tape}
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_figures_in_the_readme_are_those_of_the_committed_run(language):
-    found, about = results.load()
-    page = readme.FILES[language].read_text(encoding="utf-8")
+@pytest.mark.parametrize(("file", "language", "write"), readme.pages())
+def test_the_figures_in_the_pages_are_those_of_the_committed_run(file, language, write):
+    page = file.read_text(encoding="utf-8")
     assert readme.BEGIN in page, "the marks between which they stand are gone"
-    assert page == readme.filled(page, found, about, language), "run python -m benchmarks.readme"
+    assert page == readme.filled(page, write(*results.load(), language)), "run python -m benchmarks.readme"
+
+
+def test_every_figure_has_chinese_words():
+    assert set(words.FIGURES) == {figure.what for figure in figures.FIGURES}
 
 
 def test_the_readme_shows_every_picture_that_there_is():
