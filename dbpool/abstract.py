@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import RLock, get_ident
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbpool import logs
@@ -12,6 +12,7 @@ from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.housekeeper import housekeeper
 from dbpool.lease import KeyedLease, Lease
 from dbpool.listener import tell
+from dbpool.locks import RLock
 from dbpool.proxy import ConnectionProxy, lend
 from dbpool.semaphore import Waiter
 from dbpool.shell import Shell

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from _thread import RLock
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ref
@@ -14,6 +13,7 @@ from dbpool.config import Default, PoolConfig, Timeout, seconds, sizes
 from dbpool.entry import FOR_EVER
 from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.limiter import Limiter
+from dbpool.locks import RLock
 from dbpool.masking import masked
 from dbpool.opening import Opener
 
@@ -57,7 +57,7 @@ class Member(Generic[C]):
         return again
 
     def _is_empty(self) -> bool:
-        return not (self._state.size() or self._state.waiters or self._state.closed)
+        return not (self._state.size() or self._state.waiters)
 
     def _end_if_empty(self) -> bool:
         """Refuse everybody from now on, if there is nobody and nothing."""
@@ -204,8 +204,11 @@ class Directory(Generic[E, C]):
         return HiddenArgs((given, *self._args)), self._kwargs
 
     def _forget(self, member: Any) -> None:
-        """Forget an endpoint that has nothing: no connection, and nobody who wants one."""
-        if self._named is not None and self._minconn and not self._closed:
+        """Forget an endpoint that has nothing: no connection, and nobody who wants one.
+
+        Can be cut off anywhere, and run again.
+        """
+        if self._closed or (self._named is not None and self._minconn):
             return  # it is known for good, and to have minconn it tries again
         with self._lock:
             known = self._pools.get(member.endpoint) is member
@@ -215,6 +218,7 @@ class Directory(Generic[E, C]):
 
     def _is_forgotten(self, member: Any) -> bool:
         """True if *member* refuses because its endpoint was forgotten just now: ask again."""
+        self._forget(member)  # if that was cut off
         with self._lock:
             return not self._closed and self._pools.get(member.endpoint) is not member
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from _thread import RLock
 from array import array
 from operator import gt
 from typing import TYPE_CHECKING, Any
 
 from dbpool.config import seconds as as_seconds
+from dbpool.locks import RLock
 from dbpool.tally import BOUNDS, percentile
 
 if TYPE_CHECKING:

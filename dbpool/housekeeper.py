@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import RLock, allocate_lock, get_ident, start_new_thread
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections import deque
 from typing import Any, Callable
 from weakref import ref
@@ -17,6 +17,7 @@ from weakref import ref
 from dbpool import logs
 from dbpool.clock import stood, uptime
 from dbpool.entry import FOR_EVER
+from dbpool.locks import RLock
 from dbpool.watch import Watch
 
 LATER = 1.0  # seconds until it tries again what needs a thread, if there was none

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from _thread import RLock, get_ident
+from _thread import get_ident
 from heapq import heappop, heappush, heapreplace
 from typing import Any, NoReturn
 from weakref import ref
 
 from dbpool import fork
 from dbpool.clock import uptime
+from dbpool.locks import RLock
 
 FEWEST = 64
 _turns = itertools.count()  # those of the same age come one after the other

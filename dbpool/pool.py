@@ -6,7 +6,7 @@ import gc
 
 # Not from queue and threading: those are written in Python, and take a millisecond to load.
 from _queue import Empty, SimpleQueue
-from _thread import RLock, _count, _local, allocate_lock, get_ident, start_new_thread
+from _thread import _count, _local, allocate_lock, get_ident, start_new_thread
 from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,7 @@ from dbpool.config import DEFAULT, PoolConfig, Timeout
 from dbpool.entry import FOR_EVER, ThreadKey, ThreadRef, Ticket
 from dbpool.hidden import HiddenArgs, HiddenKwargs
 from dbpool.housekeeper import housekeeper
+from dbpool.locks import RLock
 from dbpool.semaphore import Waiter
 
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from _thread import RLock
-
 from dbpool.clock import uptime
+from dbpool.locks import RLock
 
 BURST, WINDOW = 5, 10.0  # of one event at most so many lines in so many seconds
 

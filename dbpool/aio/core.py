@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from _thread import RLock, get_ident
+from _thread import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
@@ -18,6 +18,7 @@ from dbpool.clock import uptime
 from dbpool.core import C
 from dbpool.entry import FOR_EVER
 from dbpool.listener import tell
+from dbpool.locks import RLock
 from dbpool.pool import _collect
 from dbpool.semaphore import Waiter
 from dbpool.shell import Shell

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from threading import RLock
 from time import time
 from typing import Any
 
 from dbpool.escaping import escaped
 from dbpool.listener import PoolListener
+from dbpool.locks import RLock
 from dbpool.stats import said
 
 MOST = 200  # events that are kept

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from weakref import WeakSet, ref
 
 from dbpool import verdict  # noqa: F401
+from dbpool.locks import RLock
 from dbpool.monitor.found import Found
 from dbpool.monitor.onloop import reported
 from dbpool.monitor.process import helping, line
@@ -44,7 +45,7 @@ class Sampler:
         _hook()
 
     def _renew(self) -> None:
-        self._lock = threading.RLock()  # guards the pools that were found, the state and the rows
+        self._lock = RLock()  # guards the pools that were found, the state and the rows
         self._making = threading.Lock()  # guards _made; its holder may wait for the neighbours
         self._changed = threading.Condition(threading.Lock())  # guards tick, the thread and the bells
         self._thread: threading.Thread | None = None

@@ -377,6 +377,34 @@ def test_so_is_one_whose_callers_have_left(many):
     pool.putconn(held)
 
 
+@pytest.fixture
+def half_forgotten(many, clock, monkeypatch):
+    """A pool that an interrupt struck when it forgot its one endpoint: that refuses everybody, and is still known."""
+    pool = many(idle_timeout=10, total=2)
+    touch(pool, "a")
+    shell = getattr(pool, "_shell", pool)
+    member = shell._pools["a"]
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(shell, "_forget", lambda member: None)
+        clock.leap(11)
+        pool.check()
+        eventually(lambda: not member._state.size())
+    assert member._end_if_empty()
+    assert pool.endpoints == ["a"]
+    return pool
+
+
+def test_one_that_was_half_forgotten_can_be_used(half_forgotten):
+    touch(half_forgotten, "a")
+    assert half_forgotten.total.used == 1
+
+
+def test_one_that_was_half_forgotten_is_forgotten_by_the_next_look(half_forgotten):
+    half_forgotten.check()
+    eventually(lambda: half_forgotten.endpoints == [])
+    assert repr(half_forgotten.total) == "<Limiter 0 of 2 used, 0 pools>"
+
+
 def test_one_that_is_forgotten_is_gone_from_the_limiter_too(many):
     pool = many(total=2)
     for number in range(20):

@@ -15,7 +15,7 @@ import dbpool
 
 HOME = Path(dbpool.__file__).parent
 FLOORS = (
-    {"clock", "frozen", "fork", "masking", "hidden", "escaping"},
+    {"clock", "frozen", "fork", "locks", "masking", "hidden", "escaping"},
     {"logs", "tally", "storms"},
     {"errors", "entry", "listener", "watch", "standing", "limiter"},
     {"config", "semaphore", "connectors", "housekeeper"},
