@@ -39,7 +39,10 @@ settings.register_profile(
 )  # fmt: skip
 PROFILE = settings.get_profile("model")
 QUICK = settings(PROFILE, max_examples=5000, phases=[Phase.generate], database=None)
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of dropped connections
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of dropped connections
+    pytest.mark.timeout(600),  # a failure is made smaller first; and without the GIL all takes three times as long
+]
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,6 @@ def _many_are_dropped(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.mark.timeout(600)  # a failure is made smaller first
 @pytest.mark.parametrize("machine", [StateMachine, SimpleMachine, AwaitedMachine, TaskMachine, TotalMachine])
 def test_the_pool_does_what_the_reference_says(machine: Any) -> None:
     run_state_machine_as_test(machine, settings=PROFILE)
