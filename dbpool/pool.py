@@ -55,7 +55,7 @@ class ThreadWaiter(Waiter):
         """Wait to be woken; False after *seconds*."""
         began = monotonic()
         woken = self._bell.acquire(True, seconds)
-        if self.conn is None and self.limit and stood(seconds, began):  # since when is not known
+        if self.limit and stood(seconds, began):  # since when is not known
             self.limit += monotonic() - began
         return woken
 

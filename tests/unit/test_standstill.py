@@ -36,6 +36,17 @@ def test_a_waiter_counts_none_of_a_sleep_in_which_the_process_stood_still(monkey
     assert waiter.limit == then
 
 
+def test_nor_if_it_was_given_a_connection_meanwhile(monkeypatch):
+    """Which may be found dead: then it waits on."""
+    waiter, readings = ThreadWaiter(None, 1, 0.0, 5.0), iter((10.0, 12.5))
+    waiter.conn = object()
+    waiter.wake()
+    monkeypatch.setattr("dbpool.pool.monotonic", lambda: next(readings))
+    monkeypatch.setattr("dbpool.clock.time", SimpleNamespace(monotonic=lambda: 12.5))
+    assert waiter.sleep(0.001)
+    assert waiter.limit == 7.5
+
+
 @pytest.mark.synchronous
 def test_a_standstill_is_not_taken_off_the_timeout(make, monkeypatch):
     """Else all who wait would be out of time at once, and what they wait for is near."""
