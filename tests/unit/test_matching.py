@@ -346,6 +346,22 @@ def test_connects_that_are_nobodys_serve_those_in_line(state):
     assert [caller.ticket is not None for caller in callers] == [True, True, False, False]
 
 
+def test_where_a_hit_was_quicker_who_is_in_line_waits_on(state):
+    """It takes the connection without a lock, while match() looks."""
+    opened(state)
+
+    def hit():
+        state.idle.clear()
+        raise IndexError
+
+    state.take = hit
+    state.set_limits(0, 1)
+    caller = Caller()
+    queued(state, caller)
+    assert caller.conn is None
+    assert state.waiters.head() is caller
+
+
 def test_while_the_server_refuses_only_who_is_not_patient_is_told_to_connect(state):
     patient, hasty = Caller(), Caller()
     hasty.limit = 0

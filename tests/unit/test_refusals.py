@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import FakeConnector, OperationalError
 
-from dbpool import PoolError, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
+from dbpool import PoolError, PoolExhausted, PoolTimeout, SimpleConnectionPool, ThreadedConnectionPool
 from dbpool.opening import FIRST_PAUSE, LONGEST_REFUSAL, Backoff
 
 from .checks import adds_up, lease_all
@@ -110,6 +110,23 @@ def test_who_does_not_wait_gets_the_drivers_error_at_once(make, driver, refusal)
         assert driver.calls == calls, "it was not asked"
     driver.refusal = None
     assert pool.getconn(timeout=0).number == 3
+
+
+@pytest.mark.synchronous
+@pytest.mark.parametrize("maxconn", [1, 2])
+def test_whose_connect_serves_one_who_came_before_looks_once_more(make, driver, clock, maxconn):
+    pool = make(maxconn=maxconn, timeout=60)
+    driver.refusal = "transient"
+    patient = Caller(pool.getconn)
+    eventually(pool._state.is_refused)
+    driver.refusal = None
+    if maxconn == 1:
+        with pytest.raises(PoolExhausted):
+            pool.getconn(timeout=0)
+        assert patient.result().number == 2  # the first call was refused
+    else:
+        assert pool.getconn(timeout=0) is not patient.result()
+    assert driver.calls == 1 + maxconn
 
 
 @pytest.mark.parametrize("refusal", ["transient", "permanent"])
