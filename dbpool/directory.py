@@ -209,7 +209,7 @@ class Directory(Generic[E, C]):
         Can be cut off anywhere, and run again.
         """
         if self._closed or (self._named is not None and self._minconn):
-            return  # it is known for good, and to have minconn it tries again
+            return  # all are closed; or it is known for good, and to have minconn it tries again
         with self._lock:
             known = self._pools.get(member.endpoint) is member
             if known and member._end_if_empty():

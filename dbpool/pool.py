@@ -41,7 +41,7 @@ class ThreadWaiter(Waiter):
     __slots__ = ("_bell",)
 
     def __init__(self, key: Any, ident: int, since: float, limit: float | None = None) -> None:
-        Waiter.__init__(self, key, ident, since, limit)  # what takes a tenth of a microsecond longer with super()
+        Waiter.__init__(self, key, ident, since, limit)  # super() would take a tenth of a microsecond more
         self._bell = allocate_lock()
         self._bell.acquire()
 
@@ -130,7 +130,7 @@ class ThreadedConnectionPool(AbstractConnectionPool[C]):
         """A first look: True if no fewer threads are in line than there are beside the first one, and our own."""
         if not self._config.detect_deadlock:
             return False
-        limiter, in_line = self._state.limiter, len(self._state.waiters.queue)
+        limiter, in_line = self._state.limiter, len(self._state.waiters)
         if limiter is not None:
             in_line = max(in_line, len(limiter.in_line()))
         return in_line > _others()

@@ -143,7 +143,7 @@ def test_a_place_that_an_interrupt_made_nobodys_is_taken_off_at_the_head(line):
     assert (len(line), len(line.queue)) == (1, 1)
 
 
-def test_others_that_close_up_are_counted_too_often_rather_than_not_at_all(line, monkeypatch):
+def test_others_that_close_up_are_counted_too_often_rather_than_not_at_all(line):
     """An interrupt strikes between the two steps of closing up."""
     callers = joined(line, 40)
     for caller in callers[1:19]:
